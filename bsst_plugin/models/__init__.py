@@ -1,0 +1,22 @@
+"""The registered parts of BSSTNet."""
+from bsst_plugin.models.alignment import BlurAwareAlignment, FlowGuidedAlignment
+from bsst_plugin.models.bbfp import BBFP
+from bsst_plugin.models.blur_map import BlurMapEstimator
+from bsst_plugin.models.bsst import BSST
+from bsst_plugin.models.bsstnet import BSSTNet
+from bsst_plugin.models.decoder import FrameDecoder
+from bsst_plugin.models.encoder import FrameEncoder
+from bsst_plugin.models.flow import DISFlow, FlowEstimator, RAFTFlow
+from bsst_plugin.models.fusion import SwinFusion
+from bsst_plugin.models.window_selection import (
+    BlurAwareSelection,
+    DenseSelection,
+    ReleasedSelection,
+    WindowSelection,
+)
+
+__all__ = [
+    'BBFP', 'BSST', 'BSSTNet', 'BlurAwareAlignment', 'BlurAwareSelection', 'BlurMapEstimator',
+    'DISFlow', 'DenseSelection', 'FlowEstimator', 'FlowGuidedAlignment', 'FrameDecoder',
+    'FrameEncoder', 'RAFTFlow', 'ReleasedSelection', 'SwinFusion', 'WindowSelection',
+]

@@ -1,0 +1,119 @@
+"""Blocks that several parts of the network share."""
+import torch
+from torch import Tensor, nn
+
+LRELU_SLOPE = 0.1
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """3 x 3 convolution that keeps the size (divided by ``stride``)."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias)
+
+
+def leaky_relu() -> nn.LeakyReLU:
+    """The LReLU between convolutions, slope 0.1."""
+    return nn.LeakyReLU(LRELU_SLOPE, inplace=True)
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of ``(n, c, h, w)``, statistics in float32.
+
+    Args:
+        channels: c.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(n, c, h, w)``; same shape and dtype."""
+        full = x.float()
+        full = full - full.mean(1, keepdim=True)
+        scale = torch.rsqrt(full.square().mean(1, keepdim=True) + self.eps)
+        out = full * scale * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        return out.to(x.dtype)
+
+
+class ChannelAttention(nn.Module):
+    """Scale each channel by a sigmoid of all channels' means (no reduction).
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weights = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1, bias=False), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels of ``(n, c, h, w)``; same shape."""
+        return x * self.weights(x.mean((2, 3), keepdim=True))
+
+
+class CAB(nn.Module):
+    """Channel attention block: conv, LReLU, conv, channel attention, residual.
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv3x3(channels, channels, bias=False), leaky_relu(),
+            conv3x3(channels, channels, bias=False))
+        self.attention = ChannelAttention(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine ``(n, c, h, w)``; same shape."""
+        return self.attention(self.body(x)) + x
+
+
+class GatedCAB(nn.Module):
+    """Gated channel attention block, CAB1 and CAB2 of the released network.
+
+    LayerNorm, 1x1 to 2c, depth-wise 3x3 + identity, gate a * b, depth-wise k x k + depth-wise
+    3x3 + identity, 1x1 to 2c, gate a * sigmoid(b), channel attention, 1x1; times ``beta``, plus
+    the input. With ``extra_channels`` (CAB2), further channels pass a depth-wise 3x3 of their
+    own and join before the norm; the residual is the main c channels.
+
+    Args:
+        channels: c, channels of the main input and of the output.
+        kernel_size: k of the large depth-wise convolution.
+        extra_channels: Channels of the second input; 0 for CAB1.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 5, extra_channels: int = 0) -> None:
+        super().__init__()
+        c = channels
+        if extra_channels:
+            self.extra = nn.Conv2d(
+                extra_channels, extra_channels, 3, padding=1, groups=extra_channels, bias=False)
+        self.norm = LayerNorm2d(c + extra_channels)
+        self.expand = nn.Conv2d(c + extra_channels, 2 * c, 1, bias=False)
+        self.mix = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c, bias=False)
+        self.mix_large = nn.Conv2d(
+            c, c, kernel_size, padding=kernel_size // 2, groups=c, bias=False)
+        self.mix_small = nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False)
+        self.expand_gate = nn.Conv2d(c, 2 * c, 1, bias=False)
+        self.attention = ChannelAttention(c)
+        self.project = nn.Conv2d(c, c, 1, bias=False)
+        # Zero, so that a fresh block is the identity and deep stacks train from the start.
+        self.beta = nn.Parameter(torch.zeros(1, c, 1, 1))
+
+    def forward(self, x: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Refine ``x`` ``(n, c, h, w)``, given ``extra`` ``(n, extra_channels, h, w)``."""
+        y = x if extra is None else torch.cat((x, self.extra(extra)), dim=1)
+        y = self.expand(self.norm(y))  # (n, 2c, h, w)
+        a, b = (self.mix(y) + y).chunk(2, dim=1)
+        y = a * b
+        y = self.mix_large(y) + self.mix_small(y) + y
+        a, b = self.expand_gate(y).chunk(2, dim=1)
+        y = self.project(self.attention(a * torch.sigmoid(b)))
+        return x + y * self.beta

@@ -1,0 +1,54 @@
+"""Modulated deformable convolution with one dispatch between two kernels."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
+
+
+def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Modulated deformable convolution, 3 x 3, stride 1, padding 1.
+
+    torchvision's kernel on CUDA; on a CPU, where that kernel runs on one thread, sampling
+    followed by one matrix product.
+
+    Args:
+        x: ``(n, c_in, h, w)``.
+        offset: ``(n, 2 * groups * 9, h, w)`` in pixels; for each group and tap y before x.
+        mask: ``(n, groups * 9, h, w)``, weight of each sample, usually in [0, 1].
+        weight: ``(c_out, c_in, 3, 3)``.
+        bias: ``(c_out,)``.
+
+    Returns:
+        ``(n, c_out, h, w)``.
+    """
+    # Autocast knows neither kernel; sampling positions need float32 in any case.
+    with torch.autocast(x.device.type, enabled=False):
+        if x.device.type == 'cpu':
+            return _sample_and_multiply(x, offset.float(), mask, weight, bias).to(x.dtype)
+        return torchvision_deform_conv2d(
+            x.float(), offset.float(), weight, bias, padding=1, mask=mask.float()).to(x.dtype)
+
+
+def _sample_and_multiply(
+    x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    n, c_in, h, w = x.shape
+    groups = mask.shape[1] // 9
+    tap = torch.arange(-1.0, 2.0, device=x.device)
+    offset = offset.view(n * groups, 3, 3, 2, h, w)
+    rows = torch.arange(h, dtype=offset.dtype, device=x.device)[:, None]
+    columns = torch.arange(w, dtype=offset.dtype, device=x.device)
+    y = offset[:, :, :, 0] + tap.view(3, 1, 1, 1) + rows  # (n*groups, 3, 3, h, w)
+    x_position = offset[:, :, :, 1] + tap.view(1, 3, 1, 1) + columns
+    grid = torch.stack(
+        (x_position * (2.0 / max(w - 1, 1)) - 1.0, y * (2.0 / max(h - 1, 1)) - 1.0), dim=-1)
+    samples = F.grid_sample(
+        x.float().reshape(n * groups, c_in // groups, h, w),
+        grid.view(n * groups, 9 * h, w, 2),
+        padding_mode='zeros',
+        align_corners=True)
+    samples = samples.view(n, groups, c_in // groups, 9, h * w)
+    samples = samples * mask.reshape(n, groups, 1, 9, h * w)
+    columns_matrix = samples.view(n, c_in * 9, h * w).to(x.dtype)
+    out = torch.matmul(weight.to(x.dtype).flatten(1), columns_matrix)  # (n, c_out, h*w)
+    return (out + bias.to(x.dtype)[:, None]).view(n, -1, h, w)
