@@ -1,0 +1,17 @@
+"""Video deblurring for MMagic: BSSTNet and what it is compared with.
+
+Importing the package registers its components and lets ``torch.load`` read MMEngine's
+checkpoints with ``weights_only=True``.
+"""
+from bsst_plugin._check import check_mmcv
+from bsst_plugin.version import __version__
+
+check_mmcv()
+
+# These import mmcv: a missing one must have been named before.
+from bsst_plugin import datasets, models  # noqa: E402
+from bsst_plugin.checkpoints.safe_globals import allow_mmengine_checkpoints  # noqa: E402
+
+allow_mmengine_checkpoints()
+
+__all__ = ['__version__', 'datasets', 'models']

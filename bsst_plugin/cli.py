@@ -1,0 +1,28 @@
+"""How every command ends: with a result, or with one line."""
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from bsst_plugin.errors import UserError
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and exit.
+
+    Args:
+        main: The command; returns its exit code, None for 0.
+
+    Raises:
+        SystemExit: Always: 1 with one line on stderr for a :class:`UserError`, 130 if
+            interrupted, else what ``main`` returned.
+    """
+    try:
+        code = main()
+    except UserError as error:
+        # From a data loader's worker the message arrives below the worker's traceback.
+        line = str(error).strip().splitlines()[-1]
+        print('error:', line.removeprefix('bsst_plugin.errors.UserError: '), file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

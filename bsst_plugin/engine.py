@@ -1,0 +1,82 @@
+"""From a command line to an MMEngine runner."""
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+
+from bsst_plugin.datasets.check import check_frame_folders
+from bsst_plugin.errors import UserError
+from mmagic.utils import register_all_modules
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that training and testing share; their names are those of MMagic's tools."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints '
+                        '(default: work_dirs/NAME_OF_CONFIG)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config, e.g. train_cfg.max_iters=100')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='job launcher')
+    # torch.distributed.launch passes it; MMEngine reads the environment instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Config file and command line as one config.
+
+    Args:
+        args: Parsed arguments: ``config``, those of :func:`add_common_arguments`, and ``amp``
+            where the command has it.
+
+    Returns:
+        The config, its components registered.
+
+    Raises:
+        UserError: There is no such config file, or it is not one.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'{args.config}: no such config file')
+    try:
+        cfg = Config.fromfile(args.config)
+    except (SyntaxError, OSError, KeyError) as error:
+        raise UserError(f'{args.config}: not a config ({error})') from error
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    register_all_modules(init_default_scope=True)
+    if getattr(args, 'amp', False):
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if not torch.cuda.is_available():
+        _fit_to_cpu(cfg)
+    return cfg
+
+
+def check_datasets(cfg: Config, *splits: str) -> None:
+    """Check the datasets of the given splits, see :func:`check_frame_folders`.
+
+    Args:
+        cfg: The config.
+        *splits: ``'train'``, ``'val'`` or ``'test'``; those without a dataloader are skipped.
+    """
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for one in loader if isinstance(loader, list) else [loader]:
+            if one is not None:
+                check_frame_folders(one.dataset)
+
+
+def _fit_to_cpu(cfg: Config) -> None:
+    """Replace what needs a GPU, so that the same config runs without one."""
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    if optim_wrapper.get('type') == 'AmpOptimWrapper':
+        print_log('No GPU: training in float32 (OptimWrapper instead of AmpOptimWrapper)')
+        optim_wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fp64'):
+            optim_wrapper.pop(key, None)
+    if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
+        cfg.env_cfg.dist_cfg.backend = 'gloo'

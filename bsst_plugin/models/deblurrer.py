@@ -1,0 +1,84 @@
+"""The editing model around a generator: losses in training, predictions in evaluation."""
+from torch import Tensor, nn
+
+from mmagic.models import BaseEditModel
+from mmagic.registry import MODELS
+from mmagic.structures import DataSample
+
+
+@MODELS.register_module()
+class VideoDeblurrer(BaseEditModel):
+    """Deblur clips with a generator that maps ``(n, t, 3, h, w)`` to the same shape.
+
+    Predictions carry the blurry ``input`` beside ``pred_img``, so that a metric with
+    ``pred_key='input'`` tells what there was to gain.
+
+    Args:
+        generator: Config of the generator, for instance ``BSSTNet``.
+        pixel_loss: Config of the main loss.
+        extra_losses: Configs of further losses by name; they are added to the main one.
+        train_cfg: As in ``BaseEditModel``.
+        test_cfg: As in ``BaseEditModel``.
+        init_cfg: As in ``BaseEditModel``.
+        data_preprocessor: As in ``BaseEditModel``; it brings frames to [0, 1].
+    """
+
+    def __init__(
+        self,
+        generator: dict,
+        pixel_loss: dict = dict(type='L1Loss'),
+        extra_losses: dict[str, dict] | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(
+            generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
+        self.extra_losses = nn.ModuleDict(
+            {name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()})
+
+    def forward_train(
+        self, inputs: Tensor, data_samples: DataSample | None = None, **kwargs: object
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            data_samples: Stacked samples with the sharp frames ``gt_img``.
+            **kwargs: Passed to the generator.
+
+        Returns:
+            The losses by name; MMEngine sums those whose name holds ``loss``.
+        """
+        losses = {'loss': self.pixel_loss, **self.extra_losses}
+        if any(getattr(loss, 'uses_blur_map', False) for loss in losses.values()):
+            kwargs['flows'] = self.generator.flow_estimator(inputs)
+            blur_map = self.generator.blur_map(*kwargs['flows'])
+        pred = self.forward_tensor(inputs, data_samples, **kwargs)
+        target = data_samples.gt_img
+        out = {}
+        for name, loss in losses.items():
+            extra = (blur_map,) if getattr(loss, 'uses_blur_map', False) else ()
+            out[name if 'loss' in name else f'loss_{name}'] = loss(pred, target, *extra)
+        return out
+
+    def forward_inference(
+        self, inputs: Tensor, data_samples: DataSample | None = None, **kwargs: object
+    ) -> DataSample:
+        """Predictions of a batch.
+
+        Args:
+            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            data_samples: Stacked samples.
+            **kwargs: Passed to the generator.
+
+        Returns:
+            Stacked predictions ``pred_img`` and ``input``, ``(n, t, 3, h, w)`` in [0, 255].
+        """
+        pred = self.forward_tensor(inputs, data_samples, **kwargs)
+        destruct = self.data_preprocessor.destruct
+        return DataSample(
+            pred_img=destruct(pred, data_samples).cpu(),
+            input=destruct(inputs, data_samples, 'img').cpu(),
+            metainfo=data_samples.metainfo)

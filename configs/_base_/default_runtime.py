@@ -1,0 +1,23 @@
+# What every experiment shares. The plugin registers its components when it is imported.
+custom_imports = dict(imports=['bsst_plugin'], allow_failed_imports=False)
+default_scope = 'mmagic'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', interval=5000, by_epoch=False, max_keep_ckpts=3,
+        save_best='PSNR', rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1),
+    dist_cfg=dict(backend='nccl'))
+
+log_level = 'INFO'
+log_processor = dict(type='LogProcessor', window_size=100, by_epoch=False)
+randomness = dict(seed=0)
+load_from = None
+resume = False

@@ -1,0 +1,53 @@
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ('bsst_plugin', 'configs', 'tools', 'LICENSE', 'MANIFEST.in', 'model-index.yml')
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of what the package is built from, as a clean clone has it."""
+    tree = tmp_path / 'tree'
+    tree.mkdir()
+    for name in (*SOURCES, 'setup.py', 'pyproject.toml'):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns('.mim', '__pycache__')
+            shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+        else:
+            shutil.copy2(ROOT / name, tree / name)
+    return tree
+
+
+def build(tree: Path, kind: str) -> zipfile.ZipFile:
+    """Build what pip builds for `pip install .` (wheel) or `pip install -e .` (editable)."""
+    code = f"from setuptools import build_meta; build_meta.build_{kind}('out')"
+    (tree / 'out').mkdir()
+    subprocess.run([sys.executable, '-c', code], cwd=tree, check=True, capture_output=True)
+    return zipfile.ZipFile(next((tree / 'out').glob('*.whl')))
+
+
+def test_wheel_has_what_mim_looks_for(tree):
+    names = set(build(tree, 'wheel').namelist())
+    assert 'bsst_plugin/.mim/model-index.yml' in names
+    for folder in ('configs', 'tools'):
+        expected = {path.relative_to(tree) for path in (tree / folder).rglob('*.py')}
+        assert {f'bsst_plugin/.mim/{path}' for path in expected} <= names
+    assert not [name for name in names if name.startswith(('tests', 'configs', 'tools'))]
+
+
+def test_editable_install_is_found_by_mim(tree):
+    wheel = build(tree, 'editable')
+    top_level = next(name for name in wheel.namelist() if name.endswith('top_level.txt'))
+    # mim joins site-packages with this line, so that an absolute path stands alone.
+    package = Path('site-packages', wheel.read(top_level).decode().splitlines()[0])
+    assert package == tree / 'bsst_plugin'
+    assert (package / '.mim' / 'tools' / 'install_mmcv.py').samefile(
+        tree / 'tools' / 'install_mmcv.py'
+    )
+    assert (package / '.mim' / 'configs').is_symlink()
