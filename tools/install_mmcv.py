@@ -105,11 +105,7 @@ def probe_torch() -> Torch:
 
 
 def pip(*arguments: str, env: dict[str, str] | None = None) -> None:
-    """Run pip quietly.
-
-    Raises:
-        InstallError: pip failed; its own error has then been printed.
-    """
+    """Run pip quietly; if it fails, print its error and raise `InstallError`."""
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '-q', *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
@@ -211,11 +207,7 @@ def build_environment(tools: Path, torch: Torch) -> dict[str, str]:
 
 
 def build_wheel(torch: Torch) -> Path:
-    """Compile mmcv's source package and return the wheel, by then in the cache.
-
-    Raises:
-        InstallError: a tool is missing, or the compiler failed; its last lines have been printed.
-    """
+    """Compile mmcv's source package, move the wheel to the cache and return its path there."""
     check_compiler()
     target, log = wheel_folder(torch), cache_folder() / 'mmcv-build.log'
     target.mkdir(parents=True, exist_ok=True)
@@ -227,7 +219,7 @@ def build_wheel(torch: Torch) -> Path:
         device = 'the CPU and CUDA' if torch.cuda else 'the CPU'
         say(f'no wheel fits torch {torch.version}, so it is built once from source, for {device}')
         longer = ', with CUDA several times that' if torch.cuda else ''
-        say(f'{env["MAX_JOBS"]} at a time; two cores need about 14 minutes{longer}; log: {log}')
+        say(f'two cores need about 14 minutes{longer}; MAX_JOBS={env["MAX_JOBS"]}; log: {log}')
         pip('install', '--target', str(tools), *BUILD_TOOLS)
         # Even to fetch it pip runs its setup.py, which wants torch: hence no isolation.
         wanted = ['--no-deps', '--no-binary', 'mmcv', '--no-build-isolation', f'mmcv=={VERSION}']

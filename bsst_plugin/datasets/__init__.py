@@ -17,6 +17,7 @@ from .render import (
     find_photographs,
     render_dataset,
 )
+from .transforms import LoadFrames
 
 __all__ = [
     'DEFAULT_CLIPS',
@@ -24,6 +25,7 @@ __all__ = [
     'TRAIN_PHOTOGRAPHS',
     'BlurSettings',
     'Layer',
+    'LoadFrames',
     'Motion',
     'Photograph',
     'RandomMotion',

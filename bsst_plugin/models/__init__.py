@@ -4,10 +4,12 @@ from bsst_plugin.models.bbfp import BBFP
 from bsst_plugin.models.blur_map import BlurMapEstimator
 from bsst_plugin.models.bsst import BSST
 from bsst_plugin.models.bsstnet import BSSTNet
+from bsst_plugin.models.deblurrer import VideoDeblurrer
 from bsst_plugin.models.decoder import FrameDecoder
 from bsst_plugin.models.encoder import FrameEncoder
-from bsst_plugin.models.flow import DISFlow, FlowEstimator, RAFTFlow
+from bsst_plugin.models.flow import DISFlow, FlowEstimator, FlowRefiner, RAFTFlow
 from bsst_plugin.models.fusion import SwinFusion
+from bsst_plugin.models.losses import BlurWeightedL1Loss, FrequencyLoss
 from bsst_plugin.models.window_selection import (
     BlurAwareSelection,
     DenseSelection,
@@ -17,6 +19,7 @@ from bsst_plugin.models.window_selection import (
 
 __all__ = [
     'BBFP', 'BSST', 'BSSTNet', 'BlurAwareAlignment', 'BlurAwareSelection', 'BlurMapEstimator',
-    'DISFlow', 'DenseSelection', 'FlowEstimator', 'FlowGuidedAlignment', 'FrameDecoder',
-    'FrameEncoder', 'RAFTFlow', 'ReleasedSelection', 'SwinFusion', 'WindowSelection',
+    'BlurWeightedL1Loss', 'DISFlow', 'DenseSelection', 'FlowEstimator', 'FlowGuidedAlignment',
+    'FlowRefiner', 'FrameDecoder', 'FrameEncoder', 'FrequencyLoss', 'RAFTFlow',
+    'ReleasedSelection', 'SwinFusion', 'VideoDeblurrer', 'WindowSelection',
 ]

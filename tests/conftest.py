@@ -1,0 +1,79 @@
+"""What the tests of the network share: a small network, random parameters, textured clips."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+TINY = dict(
+    type='BSSTNet',
+    encoder=dict(type='FrameEncoder', shallow_channels=16, channels=8),
+    flow_estimator=dict(type='DISFlow'),
+    backbone=dict(
+        type='BBFP',
+        channels=8,
+        num_branches=2,
+        alignment=dict(type='BlurAwareAlignment', deform_groups=2),
+    ),
+    fusion=dict(
+        type='SwinFusion',
+        in_channels=24,
+        channels=8,
+        conv_groups=2,
+        num_groups=1,
+        num_heads=2,
+        window=(2, 4, 4),
+    ),
+    neck=dict(
+        type='BSST',
+        channels=8,
+        dim=16,
+        depth=2,
+        num_heads=2,
+        window=(4, 4),
+        pool=(2, 2),
+        hidden_channels=4,
+    ),
+    decoder=dict(type='FrameDecoder', channels=8, shallow_channels=16, num_blocks=1),
+)
+
+
+@pytest.fixture(scope='session')
+def tiny_generator():
+    """Make the config of a BSSTNet of a few thousand parameters; arguments replace parts."""
+
+    def make(**parts):
+        return {**copy.deepcopy(TINY), **parts}
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def randomise():
+    """Fill all parameters of a module, those that start at zero too."""
+
+    def fill(module, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 4
+            parameter.data = noise / fan_in**0.5
+        return module
+
+    return fill
+
+
+@pytest.fixture(scope='session')
+def moving_clip():
+    """Make a clip (1, t, 3, h, w) of a texture that moves by ``step`` = (dx, dy) every frame."""
+
+    def make(t, h, w, step, seed=0):
+        noise = np.random.RandomState(seed).rand(3, h, w)
+        texture = gaussian_filter(noise, (0, 2, 2), mode='wrap')
+        texture = (texture - texture.min()) / (texture.max() - texture.min())
+        frames = [np.roll(texture, (i * step[1], i * step[0]), axis=(1, 2)) for i in range(t)]
+        return torch.from_numpy(np.stack(frames)).float()[None]
+
+    return make
