@@ -3,6 +3,7 @@
 Importing the package registers its components and lets ``torch.load`` read MMEngine's
 checkpoints with ``weights_only=True``.
 """
+
 from bsst_plugin._check import check_mmcv
 from bsst_plugin.version import __version__
 

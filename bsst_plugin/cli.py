@@ -1,4 +1,5 @@
 """How every command ends: with a result, or with one line."""
+
 import sys
 from collections.abc import Callable
 from typing import NoReturn

@@ -1,27 +1,37 @@
 """From a command line to an MMEngine runner."""
+
 import argparse
 from pathlib import Path
 
 import torch
+from mmagic.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
 from bsst_plugin.datasets.check import check_frame_folders
 from bsst_plugin.errors import UserError
-from mmagic.utils import register_all_modules
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that training and testing share; their names are those of MMagic's tools."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints '
-                        '(default: work_dirs/NAME_OF_CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config, e.g. train_cfg.max_iters=100')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='job launcher')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME_OF_CONFIG)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_cfg.max_iters=100',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
     # torch.distributed.launch passes it; MMEngine reads the environment instead.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -72,8 +82,8 @@ def check_datasets(cfg: Config, *splits: str) -> None:
 
 def _fit_to_cpu(cfg: Config) -> None:
     """Replace what needs a GPU, so that the same config runs without one."""
-    optim_wrapper = cfg.get('optim_wrapper') or {}
-    if optim_wrapper.get('type') == 'AmpOptimWrapper':
+    optim_wrapper = cfg.get('optim_wrapper')
+    if optim_wrapper and optim_wrapper.get('type') == 'AmpOptimWrapper':
         print_log('No GPU: training in float32 (OptimWrapper instead of AmpOptimWrapper)')
         optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fp64'):

@@ -1,8 +1,9 @@
 """Test a checkpoint on the test set of a config.
 
-    python tools/test.py configs/bsstnet_demo.py work_dirs/bsstnet_demo/iter_100.pth
-    mim test bsst_plugin bsstnet_demo.py --checkpoint work_dirs/bsstnet_demo/iter_100.pth
+python tools/test.py configs/bsstnet_demo.py work_dirs/bsstnet_demo/iter_100.pth
+mim test bsst_plugin bsstnet_demo.py --checkpoint work_dirs/bsstnet_demo/iter_100.pth
 """
+
 import argparse
 
 import mmengine

@@ -1,8 +1,9 @@
 """Train a model from a config.
 
-    python tools/train.py configs/bsstnet_demo.py
-    mim train bsst_plugin bsstnet_demo.py
+python tools/train.py configs/bsstnet_demo.py
+mim train bsst_plugin bsstnet_demo.py
 """
+
 import argparse
 from pathlib import Path
 
@@ -18,11 +19,17 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description='Train a model from a config.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--resume', action='store_true',
-                        help='go on from the last checkpoint in the work folder, if there is one')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the last checkpoint in the work folder, if there is one',
+    )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate to the real batch size')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the real batch size',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 

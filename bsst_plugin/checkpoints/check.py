@@ -1,7 +1,9 @@
 """Say what is wrong with a checkpoint before it is used."""
+
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -27,8 +29,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     way_out = 'give a checkpoint that tools/train.py wrote or a model converter made'
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError,
-            KeyError, OSError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as error:
         raise UserError(f'{path}: not a checkpoint, or a damaged one; {way_out}') from error
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -50,12 +59,16 @@ def check_fits(path: str | Path, model: nn.Module) -> None:
         UserError: It is not a checkpoint, or one of another network.
     """
     state = read_state_dict(path)
-    model = model.module if is_model_wrapper(model) else model
-    wanted = {name: value.shape for name, value in model.state_dict().items()
-              if 'flow_estimator.' not in name}
+    network: Any = model.module if is_model_wrapper(model) else model
+    wanted = {
+        name: value.shape
+        for name, value in network.state_dict().items()
+        if 'flow_estimator.' not in name
+    }
     fitting = sum(name in state and state[name].shape == shape for name, shape in wanted.items())
     if fitting < len(wanted):
         raise UserError(
             f'{path}: a checkpoint of another network ({fitting} of {len(wanted)} tensors of '
-            f'{type(getattr(model, "generator", model)).__name__} fit); give the config it was '
-            f'trained with')
+            f'{type(getattr(network, "generator", network)).__name__} fit); give the config it was '
+            f'trained with'
+        )

@@ -1,4 +1,5 @@
 """Names of the authors' released checkpoint and what they are called here."""
+
 import re
 
 from torch import Tensor
@@ -7,8 +8,11 @@ from torch import Tensor
 # last ones rename what is inside a block.
 RENAMES = [
     # Never reach the output, or are rebuilt from the settings.
-    (r'^(feat_extract|decoder_level1_2|decoder_level2(_[12])?|conv_before_upsampler'
-     r'|conv_before_input|upsampler|conv_last)\..*', ''),
+    (
+        r'^(feat_extract|decoder_level1_2|decoder_level2(_[12])?|conv_before_upsampler'
+        r'|conv_before_input|upsampler|conv_last)\..*',
+        '',
+    ),
     (r'.*\.(relative_position_index|valid_ind_rolled|mask_padding)$', ''),
     # Encoder.
     (r'^concat\.', 'encoder.to_full.'),
@@ -22,10 +26,14 @@ RENAMES = [
     (r'^blur_motion_refine\.encoder1\.(\d)\.conv1\.0', r'flow_refiner.encode.\1.0'),
     (r'^blur_motion_refine\.encoder1\.(\d)\.conv2\.0', r'flow_refiner.encode.\1.2'),
     (r'^blur_motion_refine\.mid_dilation\.', 'flow_refiner.dilated.'),
-    (r'^blur_motion_refine\.feat_prop_module\.deform_align\.(\w+?)_\.',
-     r'flow_refiner.\1_prop.'),
-    (r'^blur_motion_refine\.feat_prop_module\.backbone\.(\w+?)_\.',
-     r'flow_refiner.\1_prop.update.'),
+    (
+        r'^blur_motion_refine\.feat_prop_module\.deform_align\.(\w+?)_\.',
+        r'flow_refiner.\1_prop.deform.',
+    ),
+    (
+        r'^blur_motion_refine\.feat_prop_module\.backbone\.(\w+?)_\.',
+        r'flow_refiner.\1_prop.update.',
+    ),
     (r'^blur_motion_refine\.feat_prop_module\.fusion\.', 'flow_refiner.fuse.'),
     (r'^blur_motion_refine\.decoder1\.0', 'flow_refiner.decode.0'),
     (r'^blur_motion_refine\.decoder1\.2\.conv', 'flow_refiner.decode.2'),
@@ -35,6 +43,8 @@ RENAMES = [
     # Backbone: the branches in the order in which they run.
     (r'^backbone\.', 'backbone.bodies.'),
     (r'^deform_align\.', 'backbone.alignments.'),
+    (r'^(backbone\.alignments\.\w+)\.', r'\1.deform.'),
+    (r'\.deform\.(weight|bias)$', r'.deform.conv.\1'),
     (r'(?<=bodies\.|nments\.)backward_1', '0'),
     (r'(?<=bodies\.|nments\.)forward_1', '1'),
     (r'(?<=bodies\.|nments\.)backward_2', '2'),
@@ -88,7 +98,8 @@ RENAMES = [
 # In both kinds of attention block a layer is called body.0: in CAB it keeps that name.
 GATED = re.compile(
     r'^(backbone\.bodies\.\d\.2|neck\.(merge|refine)|decoder\.shift_blocks\.\d\.\w+\.\d)'
-    r'\.body\.0\.')
+    r'\.body\.0\.'
+)
 
 
 def rename(name: str) -> str:

@@ -1,12 +1,10 @@
 """What a checkpoint of MMEngine holds beside tensors."""
+
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-
-try:
-    from numpy._core.multiarray import _reconstruct
-except ImportError:  # numpy < 2
-    from numpy.core.multiarray import _reconstruct
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -14,8 +12,17 @@ def allow_mmengine_checkpoints() -> None:
 
     Only these few classes, none of which runs code of the file.
     """
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.mean,
-        HistoryBuffer.current, np.ndarray, np.dtype, _reconstruct,
-        *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32')),
-    ])
+    reconstruct: Any = np.empty(0).__reduce__()[0]  # its module has another name in numpy 2
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            HistoryBuffer.min,
+            HistoryBuffer.max,
+            HistoryBuffer.mean,
+            HistoryBuffer.current,
+            np.ndarray,
+            np.dtype,
+            reconstruct,
+            *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32')),
+        ]
+    )

@@ -2,10 +2,10 @@
 
 import cv2
 import numpy as np
-
-from bsst_plugin.errors import UserError
 from mmagic.datasets.transforms import LoadImageFromFile
 from mmagic.registry import TRANSFORMS
+
+from bsst_plugin.errors import UserError
 
 
 @TRANSFORMS.register_module()

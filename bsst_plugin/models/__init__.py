@@ -1,4 +1,5 @@
 """The registered parts of BSSTNet."""
+
 from bsst_plugin.models.alignment import BlurAwareAlignment, FlowGuidedAlignment
 from bsst_plugin.models.bbfp import BBFP
 from bsst_plugin.models.blur_map import BlurMapEstimator
@@ -18,8 +19,24 @@ from bsst_plugin.models.window_selection import (
 )
 
 __all__ = [
-    'BBFP', 'BSST', 'BSSTNet', 'BlurAwareAlignment', 'BlurAwareSelection', 'BlurMapEstimator',
-    'BlurWeightedL1Loss', 'DISFlow', 'DenseSelection', 'FlowEstimator', 'FlowGuidedAlignment',
-    'FlowRefiner', 'FrameDecoder', 'FrameEncoder', 'FrequencyLoss', 'RAFTFlow',
-    'ReleasedSelection', 'SwinFusion', 'VideoDeblurrer', 'WindowSelection',
+    'BBFP',
+    'BSST',
+    'BSSTNet',
+    'BlurAwareAlignment',
+    'BlurAwareSelection',
+    'BlurMapEstimator',
+    'BlurWeightedL1Loss',
+    'DISFlow',
+    'DenseSelection',
+    'FlowEstimator',
+    'FlowGuidedAlignment',
+    'FlowRefiner',
+    'FrameDecoder',
+    'FrameEncoder',
+    'FrequencyLoss',
+    'RAFTFlow',
+    'ReleasedSelection',
+    'SwinFusion',
+    'VideoDeblurrer',
+    'WindowSelection',
 ]

@@ -1,12 +1,13 @@
 """Blur-aware bidirectional feature propagation (section 3.3 of the paper)."""
+
 import torch
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.alignment import Neighbour
 from bsst_plugin.models.layers import GatedCAB, conv3x3, leaky_relu
 from bsst_plugin.ops import flow_consistency, flow_warp
-from mmagic.registry import MODELS
 
 
 @MODELS.register_module()
@@ -25,16 +26,24 @@ class BBFP(BaseModule):
     """
 
     def __init__(
-        self, channels: int = 192, num_branches: int = 4,
-        alignment: dict = dict(type='BlurAwareAlignment')
+        self,
+        channels: int = 192,
+        num_branches: int = 4,
+        alignment: dict = dict(type='BlurAwareAlignment'),
     ) -> None:
         super().__init__()
         self.out_channels = (1 + num_branches) * channels
         self.alignments = nn.ModuleList(
-            MODELS.build(dict(alignment, channels=channels)) for _ in range(num_branches))
+            MODELS.build(dict(alignment, channels=channels)) for _ in range(num_branches)
+        )
         self.bodies = nn.ModuleList(
-            nn.Sequential(conv3x3((2 + i) * channels, channels), leaky_relu(),
-                          GatedCAB(channels, kernel_size=3)) for i in range(num_branches))
+            nn.Sequential(
+                conv3x3((2 + i) * channels, channels),
+                leaky_relu(),
+                GatedCAB(channels, kernel_size=3),
+            )
+            for i in range(num_branches)
+        )
 
     def forward(
         self, features: Tensor, flows_forward: Tensor, flows_backward: Tensor, sharp_map: Tensor
@@ -57,15 +66,20 @@ class BBFP(BaseModule):
             if index % 2 == 0:  # backward in time: the clip in reverse, with the flows swapped
                 reverse = [branch[::-1] for branch in branches]
                 done = self._propagate(
-                    index, reverse, backward[::-1], forward[::-1], sharp_maps[::-1])[::-1]
+                    index, reverse, backward[::-1], forward[::-1], sharp_maps[::-1]
+                )[::-1]
             else:
                 done = self._propagate(index, branches, forward, backward, sharp_maps)
             branches.append(done)
         return torch.stack([torch.cat(frame, dim=1) for frame in zip(*branches, strict=True)], 1)
 
     def _propagate(
-        self, index: int, branches: list[list[Tensor]], flows: list[Tensor],
-        opposite_flows: list[Tensor], sharp_maps: list[Tensor]
+        self,
+        index: int,
+        branches: list[list[Tensor]],
+        flows: list[Tensor],
+        opposite_flows: list[Tensor],
+        sharp_maps: list[Tensor],
     ) -> list[Tensor]:
         """One branch. ``flows[i]`` maps frame i+1 to frame i, ``opposite_flows[i]`` back."""
         align, body = self.alignments[index], self.bodies[index]
@@ -82,16 +96,23 @@ class BBFP(BaseModule):
 
     @staticmethod
     def _neighbours(
-        i: int, done: list[Tensor], flows: list[Tensor], opposite_flows: list[Tensor],
-        sharp_maps: list[Tensor]
+        i: int,
+        done: list[Tensor],
+        flows: list[Tensor],
+        opposite_flows: list[Tensor],
+        sharp_maps: list[Tensor],
     ) -> tuple[Neighbour, Neighbour]:
         """Frames i-1 and i-2 as seen from frame i."""
 
         def neighbour(step: int, flow: Tensor, opposite: Tensor) -> Neighbour:
             feature = done[i - step]
-            return Neighbour(feature, flow_warp(feature, flow), flow,
-                             flow_warp(sharp_maps[i - step], flow),
-                             flow_consistency(flow, opposite))
+            return Neighbour(
+                feature,
+                flow_warp(feature, flow),
+                flow,
+                flow_warp(sharp_maps[i - step], flow),
+                flow_consistency(flow, opposite),
+            )
 
         flow1, opposite1 = flows[i - 1], opposite_flows[i - 1]
         first = neighbour(1, flow1, opposite1)

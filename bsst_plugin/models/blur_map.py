@@ -1,9 +1,9 @@
 """Blur map estimation (section 3.2 of the paper)."""
+
 import torch
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
-
-from mmagic.registry import MODELS
 
 
 @MODELS.register_module()

@@ -1,14 +1,15 @@
 """Blur-aware spatio-temporal sparse transformer (section 3.4 of the paper)."""
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import GatedCAB, conv3x3
 from bsst_plugin.models.sparse_attention import SparseWindowAttention
 from bsst_plugin.models.window_selection import Size2, WindowSelection
-from mmagic.registry import MODELS
 
 
 class PatchEmbedding(nn.Linear):
@@ -32,8 +33,7 @@ class PatchEmbedding(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``(b, channels, h, w)`` to ``(b, dim, h/stride, w/stride)``."""
         weight = self.weight.view(-1, *self.kernel_shape)
-        return F.conv2d(
-            x, weight, self.bias, stride=self.stride, padding=self.kernel_shape[1] // 2)
+        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.kernel_shape[1] // 2)
 
 
 class PatchComposition(nn.Linear):
@@ -70,7 +70,8 @@ class PatchComposition(nn.Linear):
         # Patches are centred on every stride-th pixel from the first; the output padding adds the
         # pixels after the last centre that the soft split covered.
         return F.conv_transpose2d(
-            x, weight, stride=self.stride, padding=padding, output_padding=self.stride - 1)
+            x, weight, stride=self.stride, padding=padding, output_padding=self.stride - 1
+        )
 
 
 class FusionFeedForward(nn.Module):
@@ -114,8 +115,14 @@ class BSSTBlock(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window: Size2, pool: Size2, hidden_channels: int,
-        patch: int, stride: int
+        self,
+        dim: int,
+        num_heads: int,
+        window: Size2,
+        pool: Size2,
+        hidden_channels: int,
+        patch: int,
+        stride: int,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
@@ -160,12 +167,14 @@ class BSST(BaseModule):
         selection: dict = dict(type='BlurAwareSelection'),
     ) -> None:
         super().__init__()
-        self.window, self.patch, self.stride = tuple(window), patch, stride
+        self.window = (window[0], window[1])  # configs may give lists
+        self.patch, self.stride = patch, stride
         self.selection = MODELS.build(selection)
         self.soft_split = PatchEmbedding(channels, dim, patch, stride)
         self.blocks = nn.ModuleList(
-            BSSTBlock(dim, num_heads, self.window, tuple(pool), hidden_channels, patch, stride)
-            for _ in range(depth))
+            BSSTBlock(dim, num_heads, self.window, pool, hidden_channels, patch, stride)
+            for _ in range(depth)
+        )
         self.soft_composition = PatchComposition(dim, channels, patch, stride)
         self.compose_conv = conv3x3(channels, channels)
         self.merge = GatedCAB(channels, extra_channels=channels)
@@ -183,7 +192,8 @@ class BSST(BaseModule):
     def token_blur(self, blur_map: Tensor) -> Tensor:
         """Blur of each token: ``(n, t, 1, h, w)`` average-pooled to ``(n, t, M, N)``."""
         blur = F.avg_pool2d(
-            blur_map.flatten(0, 1).float(), self.patch, self.stride, self.patch // 2)
+            blur_map.flatten(0, 1).float(), self.patch, self.stride, self.patch // 2
+        )
         return rearrange(blur, '(n t) 1 m k -> n t m k', n=len(blur_map))
 
     def forward(self, feature: Tensor, blur_map: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """BSSTNet, the generator: wires the boxes of Figure 2."""
+
 import torch
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
-
-from mmagic.registry import MODELS
 
 Flows = tuple[Tensor, Tensor]
 
@@ -76,13 +76,15 @@ class BSSTNet(BaseModule):
         if any(flow.shape != expected for flow in flows):
             raise ValueError(
                 f'flows of frames {tuple(lqs.shape)} must be {expected}, not '
-                f'{tuple(flows[0].shape)} and {tuple(flows[1].shape)}')
+                f'{tuple(flows[0].shape)} and {tuple(flows[1].shape)}'
+            )
         rows, columns = self.size_divisor
         pad = (-w % columns, -h % rows)
         frames = _pad(lqs, pad[0], pad[1])
         quarter_size = (frames.shape[-2] // 4, frames.shape[-1] // 4)
         flows_forward, flows_backward = (
-            _pad(f, quarter_size[1] - f.shape[-1], quarter_size[0] - f.shape[-2]) for f in flows)
+            _pad(f, quarter_size[1] - f.shape[-1], quarter_size[0] - f.shape[-2]) for f in flows
+        )
         residual = self._restore(frames, flows_forward, flows_backward)
         return lqs + residual[..., :h, :w]
 
@@ -92,7 +94,8 @@ class BSSTNet(BaseModule):
         blur_map = self.blur_map(flows_forward, flows_backward)  # (n, t, 1, h/4, w/4)
         if self.flow_refiner is not None and t > 1:
             flows_forward, flows_backward = self.flow_refiner(
-                blur_map, flows_forward, flows_backward)
+                blur_map, flows_forward, flows_backward
+            )
             blur_map = self.blur_map(flows_forward, flows_backward).detach()
         feature = quarter.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
         if self.backbone is not None:

@@ -1,9 +1,11 @@
 """The editing model around a generator: losses in training, predictions in evaluation."""
-from torch import Tensor, nn
+
+from typing import Any
 
 from mmagic.models import BaseEditModel
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -33,13 +35,13 @@ class VideoDeblurrer(BaseEditModel):
         init_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(
-            generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
+        super().__init__(generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
         self.extra_losses = nn.ModuleDict(
-            {name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()})
+            {name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()}
+        )
 
     def forward_train(
-        self, inputs: Tensor, data_samples: DataSample | None = None, **kwargs: object
+        self, inputs: Tensor, data_samples: DataSample, **kwargs: Any
     ) -> dict[str, Tensor]:
         """Losses of a batch.
 
@@ -64,7 +66,7 @@ class VideoDeblurrer(BaseEditModel):
         return out
 
     def forward_inference(
-        self, inputs: Tensor, data_samples: DataSample | None = None, **kwargs: object
+        self, inputs: Tensor, data_samples: DataSample, **kwargs: Any
     ) -> DataSample:
         """Predictions of a batch.
 
@@ -81,4 +83,5 @@ class VideoDeblurrer(BaseEditModel):
         return DataSample(
             pred_img=destruct(pred, data_samples).cpu(),
             input=destruct(inputs, data_samples, 'img').cpu(),
-            metainfo=data_samples.metainfo)
+            metainfo=data_samples.metainfo,
+        )

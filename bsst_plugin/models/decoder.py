@@ -1,16 +1,33 @@
 """Frame decoder of the released network: grouped spatio-temporal shifts."""
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import CAB, GatedCAB, conv3x3, leaky_relu
-from mmagic.registry import MODELS
 
 # (dy, dx) in pixels: the 16 positions around a square of side 16, the 8 around one of side 8.
-FAR_SHIFTS = ((8, 8), (8, 4), (8, 0), (8, -4), (8, -8), (-8, 8), (-8, 4), (-8, 0), (-8, -4),
-              (-8, -8), (4, 8), (4, -8), (0, 8), (0, -8), (-4, 8), (-4, -8))
+FAR_SHIFTS = (
+    (8, 8),
+    (8, 4),
+    (8, 0),
+    (8, -4),
+    (8, -8),
+    (-8, 8),
+    (-8, 4),
+    (-8, 0),
+    (-8, -4),
+    (-8, -8),
+    (4, 8),
+    (4, -8),
+    (0, 8),
+    (0, -8),
+    (-4, 8),
+    (-4, -8),
+)
 NEAR_SHIFTS = ((4, 4), (4, 0), (4, -4), (0, 4), (0, -4), (-4, 4), (-4, 0), (-4, -4))
 REACH = 8
 
@@ -34,7 +51,7 @@ def spatial_shift(x: Tensor) -> Tensor:
     padded = F.pad(x, (REACH,) * 4)
     out = []
     for (dy, dx), part in zip(FAR_SHIFTS + NEAR_SHIFTS, padded.split(sizes, dim=1), strict=True):
-        out.append(part[..., REACH - dy:REACH - dy + h, REACH - dx:REACH - dx + w])
+        out.append(part[..., REACH - dy : REACH - dy + h, REACH - dx : REACH - dx + w])
     return torch.cat(out, dim=1)
 
 
@@ -52,7 +69,8 @@ class ShiftBlock(nn.Module):
         super().__init__()
         self.exchanged = channels // 2
         self.merge = nn.ModuleList(
-            GatedCAB(channels, extra_channels=self.exchanged) for _ in range(4))
+            GatedCAB(channels, extra_channels=self.exchanged) for _ in range(4)
+        )
         self.refine = nn.ModuleList(GatedCAB(channels) for _ in range(4))
 
     def forward(self, x: Tensor, t: int) -> Tensor:
@@ -62,7 +80,7 @@ class ShiftBlock(nn.Module):
             clip = rearrange(x, '(n t) c h w -> n (t c) h w', t=t)
             clip = clip.roll(self.exchanged if forward else -self.exchanged, dims=1)
             x = rearrange(clip, 'n (t c) h w -> (n t) c h w', t=t)
-            arrived = x[:, :self.exchanged] if forward else x[:, -self.exchanged:]
+            arrived = x[:, : self.exchanged] if forward else x[:, -self.exchanged :]
             x = refine(merge(x, spatial_shift(arrived)))
         return x
 

@@ -1,9 +1,10 @@
 """Frame encoder of the released network."""
+
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import CAB, conv3x3, leaky_relu
-from mmagic.registry import MODELS
 
 
 @MODELS.register_module()
@@ -21,7 +22,8 @@ class FrameEncoder(BaseModule):
         self.to_full = nn.Sequential(conv3x3(3, s, bias=False), leaky_relu(), CAB(s))
         self.to_half = nn.Sequential(conv3x3(s, s, 2, bias=False), leaky_relu(), CAB(s), CAB(s))
         self.to_quarter = nn.Sequential(
-            conv3x3(s, channels, 2, bias=False), leaky_relu(), CAB(channels), CAB(channels))
+            conv3x3(s, channels, 2, bias=False), leaky_relu(), CAB(channels), CAB(channels)
+        )
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode each frame on its own.

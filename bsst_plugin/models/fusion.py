@@ -1,13 +1,13 @@
 """Fusion of the propagated features: two residual Swin groups over time and space."""
+
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-
-from mmagic.registry import MODELS
 
 Size3 = tuple[int, int, int]
 
@@ -21,8 +21,9 @@ def _fit_window(clip: Size3, window: Size3) -> tuple[Size3, Size3]:
 
 def _partition(x: Tensor, window: Size3) -> Tensor:
     """``(n, t, h, w, c)`` to windows ``(n, num_windows, tokens, c)``."""
-    return rearrange(x, 'n (t a) (h b) (w c) d -> n (t h w) (a b c) d',
-                     a=window[0], b=window[1], c=window[2])
+    return rearrange(
+        x, 'n (t a) (h b) (w c) d -> n (t h w) (a b c) d', a=window[0], b=window[1], c=window[2]
+    )
 
 
 @lru_cache(maxsize=16)
@@ -81,7 +82,8 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         hidden = int(channels * mlp_ratio)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine ``(n, t, h, w, c)``; same shape."""
@@ -99,7 +101,8 @@ class SwinBlock(nn.Module):
         x = x.roll([-s for s in shift], dims=(1, 2, 3))
         qkv = self.qkv(_partition(x, window))
         query, key, value = rearrange(
-            qkv, 'n m l (three heads d) -> three n m heads l d', three=3, heads=self.num_heads)
+            qkv, 'n m l (three heads d) -> three n m heads l d', three=3, heads=self.num_heads
+        )
         rows = _bias_rows(window, self.window, x.device)
         bias = self.relative_position_bias[rows].permute(2, 0, 1).to(query.dtype)
         if any(shift):
@@ -108,8 +111,14 @@ class SwinBlock(nn.Module):
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out = self.proj(rearrange(out, 'n m heads l d -> n m l (heads d)'))
         out = rearrange(
-            out, 'n (t h w) (a b c) d -> n (t a) (h b) (w c) d', a=window[0], b=window[1],
-            c=window[2], h=padded[1] // window[1], w=padded[2] // window[2])
+            out,
+            'n (t h w) (a b c) d -> n (t a) (h b) (w c) d',
+            a=window[0],
+            b=window[1],
+            c=window[2],
+            h=padded[1] // window[1],
+            w=padded[2] // window[2],
+        )
         return out.roll(shift, dims=(1, 2, 3))[:, :t, :h, :w]
 
 
@@ -128,9 +137,12 @@ class SwinGroup(nn.Module):
         self, channels: int, depth: int, num_heads: int, window: Size3, mlp_ratio: float
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(
-            SwinBlock(channels, num_heads, window, shifted=i % 2 == 1, mlp_ratio=mlp_ratio)
-            for i in range(depth)))
+        self.blocks = nn.Sequential(
+            *(
+                SwinBlock(channels, num_heads, window, shifted=i % 2 == 1, mlp_ratio=mlp_ratio)
+                for i in range(depth)
+            )
+        )
         self.linear = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,9 +182,12 @@ class SwinFusion(BaseModule):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, groups=conv_groups)
         self.norm_in = nn.LayerNorm(channels)
-        self.groups = nn.Sequential(*(
-            SwinGroup(channels, depth, num_heads, tuple(window), mlp_ratio)
-            for _ in range(num_groups)))
+        self.groups = nn.Sequential(
+            *(
+                SwinGroup(channels, depth, num_heads, (window[0], window[1], window[2]), mlp_ratio)
+                for _ in range(num_groups)
+            )
+        )
         self.norm_out = nn.LayerNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:

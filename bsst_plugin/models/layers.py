@@ -1,7 +1,13 @@
 """Blocks that several parts of the network share."""
+
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
+from bsst_plugin.ops import deform_conv2d
+
+_Layer = TypeVar('_Layer', bound=nn.Module)
 LRELU_SLOPE = 0.1
 
 
@@ -13,6 +19,13 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = T
 def leaky_relu() -> nn.LeakyReLU:
     """The LReLU between convolutions, slope 0.1."""
     return nn.LeakyReLU(LRELU_SLOPE, inplace=True)
+
+
+def zeroed(layer: _Layer) -> _Layer:
+    """The layer with all parameters zero: it says nothing until it has learned something."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class LayerNorm2d(nn.Module):
@@ -48,8 +61,11 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weights = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 1, bias=False), nn.Sigmoid())
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels of ``(n, c, h, w)``; same shape."""
@@ -66,8 +82,10 @@ class CAB(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            conv3x3(channels, channels, bias=False), leaky_relu(),
-            conv3x3(channels, channels, bias=False))
+            conv3x3(channels, channels, bias=False),
+            leaky_relu(),
+            conv3x3(channels, channels, bias=False),
+        )
         self.attention = ChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,12 +112,14 @@ class GatedCAB(nn.Module):
         c = channels
         if extra_channels:
             self.extra = nn.Conv2d(
-                extra_channels, extra_channels, 3, padding=1, groups=extra_channels, bias=False)
+                extra_channels, extra_channels, 3, padding=1, groups=extra_channels, bias=False
+            )
         self.norm = LayerNorm2d(c + extra_channels)
         self.expand = nn.Conv2d(c + extra_channels, 2 * c, 1, bias=False)
         self.mix = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c, bias=False)
         self.mix_large = nn.Conv2d(
-            c, c, kernel_size, padding=kernel_size // 2, groups=c, bias=False)
+            c, c, kernel_size, padding=kernel_size // 2, groups=c, bias=False
+        )
         self.mix_small = nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False)
         self.expand_gate = nn.Conv2d(c, 2 * c, 1, bias=False)
         self.attention = ChannelAttention(c)
@@ -117,3 +137,73 @@ class GatedCAB(nn.Module):
         a, b = self.expand_gate(y).chunk(2, dim=1)
         y = self.project(self.attention(a * torch.sigmoid(b)))
         return x + y * self.beta
+
+
+class GuidedDeformConv(nn.Module):
+    """Second-order deformable convolution: a condition says where two features are sampled.
+
+    Args:
+        channels: C, channels of each feature and of the output.
+        condition_channels: Channels of the condition.
+        deform_groups: Groups of offsets and masks; half of them sample the first feature.
+        max_residue_magnitude: Largest learned offset in pixels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        condition_channels: int,
+        deform_groups: int = 16,
+        max_residue_magnitude: float = 5.0,
+    ) -> None:
+        super().__init__()
+        c = channels
+        self.max_residue_magnitude = max_residue_magnitude
+        self.conv = conv3x3(2 * c, c)  # holds the weights, is not called
+        self.conv_offset = nn.Sequential(
+            conv3x3(condition_channels, c),
+            leaky_relu(),
+            conv3x3(c, c),
+            leaky_relu(),
+            conv3x3(c, c),
+            leaky_relu(),
+            zeroed(conv3x3(c, 27 * deform_groups)),
+        )
+
+    def forward(
+        self,
+        first: Tensor,
+        second: Tensor,
+        condition: Tensor,
+        flows: tuple[Tensor, Tensor] | None = None,
+        mask_bias: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Sample and convolve.
+
+        Args:
+            first: ``(n, c, h, w)``.
+            second: Same shape.
+            condition: ``(n, condition_channels, h, w)``.
+            flows: Where the samples of each feature lie to begin with, ``(n, 2, h, w)`` in
+                pixels, channel 0 is x.
+            mask_bias: Added to the mask logits of each feature, ``(n, 1, h, w)``.
+
+        Returns:
+            ``(n, c, h, w)``.
+        """
+        out = self.conv_offset(condition).float()
+        *residues, logits = out.chunk(3, dim=1)
+        offset = self.max_residue_magnitude * torch.tanh(torch.cat(residues, dim=1))
+        if flows is not None:
+            half = offset.shape[1] // 4  # samples of each feature; y comes before x
+            offset = offset + torch.cat(
+                [flow.float().flip(1).repeat(1, half, 1, 1) for flow in flows], dim=1
+            )
+        if mask_bias is not None:
+            half = logits.shape[1] // 2
+            logits = logits + torch.cat(
+                [bias.float().expand(-1, half, -1, -1) for bias in mask_bias], dim=1
+            )
+        features = torch.cat((first, second), dim=1)
+        weight, bias = self.conv.parameters()
+        return deform_conv2d(features, offset, torch.sigmoid(logits), weight, bias)

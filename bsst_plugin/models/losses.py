@@ -1,9 +1,9 @@
 """Losses that MMagic does not have; ``L1Loss`` and ``CharbonnierLoss`` are MMagic's."""
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from mmagic.registry import MODELS
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -59,7 +59,8 @@ class BlurWeightedL1Loss(nn.Module):
         Returns:
             Scalar.
         """
-        blur = F.interpolate(
-            blur_map.flatten(0, 1), pred.shape[-2:], mode='bilinear').view_as(pred[:, :, :1])
+        blur = F.interpolate(blur_map.flatten(0, 1), pred.shape[-2:], mode='bilinear').view_as(
+            pred[:, :, :1]
+        )
         weight = (1 + self.gain * blur).expand_as(pred)
         return self.loss_weight * ((pred - target).abs() * weight).sum() / weight.sum()

@@ -1,4 +1,5 @@
 """Blur-aware sparse spatio-temporal attention (Eq. 4, 6, 9 and 10 of the paper)."""
+
 import math
 
 import torch
@@ -6,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from bsst_plugin.models.layers import zeroed
 from bsst_plugin.models.window_selection import Size2, WindowSelection
 
 
@@ -25,8 +27,7 @@ class SparseWindowAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 512, num_heads: int = 4, window: Size2 = (8, 8),
-        pool: Size2 = (4, 4)
+        self, channels: int = 512, num_heads: int = 4, window: Size2 = (8, 8), pool: Size2 = (4, 4)
     ) -> None:
         super().__init__()
         self.num_heads, self.window = num_heads, window
@@ -36,8 +37,8 @@ class SparseWindowAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.proj = nn.Linear(channels, channels)
         self.pool = nn.Conv2d(channels, channels, pool, stride=pool, groups=channels)
-        nn.init.constant_(self.pool.weight, 1 / (pool[0] * pool[1]))
-        nn.init.zeros_(self.pool.bias)
+        zeroed(self.pool)
+        nn.init.constant_(self.pool.weight, 1 / (pool[0] * pool[1]))  # starts as the mean
 
     def forward(self, tokens: Tensor, selection: WindowSelection) -> Tensor:
         """Attend.
@@ -58,7 +59,8 @@ class SparseWindowAttention(nn.Module):
             queries = grid.windows(selection.places, selection.query_frames)  # (p, k_q * 64)
             out[queries] = self._attend(
                 query.flatten(0, 3)[queries],
-                *self._enlarged_keys(grid, selection, tokens, key, value))
+                *self._enlarged_keys(grid, selection, tokens, key, value),
+            )
 
         # The rest: (places, their frames that are not queries, in order).
         for places, frames in _rest(selection, grid, t):
@@ -68,8 +70,12 @@ class SparseWindowAttention(nn.Module):
         return self.proj(out.view_as(query))
 
     def _enlarged_keys(
-        self, grid: '_WindowGrid', selection: WindowSelection, tokens: Tensor, key: Tensor,
-        value: Tensor
+        self,
+        grid: '_WindowGrid',
+        selection: WindowSelection,
+        tokens: Tensor,
+        key: Tensor,
+        value: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of the selected places, each ``(p, k_kv * (ring window + pooled), c)``.
 
@@ -83,15 +89,19 @@ class SparseWindowAttention(nn.Module):
         out = []
         for layer, x in ((self.key, key), (self.value, value)):
             x = F.pad(x, (0, 0, *grid.padding)).flatten(0, 3)
-            out.append(torch.cat(
-                (x[inside], layer(pooled)[clip, selection.key_frames].flatten(1, 2)), dim=1))
+            out.append(
+                torch.cat(
+                    (x[inside], layer(pooled)[clip, selection.key_frames].flatten(1, 2)), dim=1
+                )
+            )
         return out[0], out[1]
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Eq. 9 and 10, each ``(places, tokens, c)``."""
         query, key, value = (
             rearrange(x, 'p l (heads d) -> p heads l d', heads=self.num_heads)
-            for x in (query, key, value))
+            for x in (query, key, value)
+        )
         out = F.scaled_dot_product_attention(query, key, value)
         return rearrange(out, 'p heads l d -> p l (heads d)')
 
@@ -99,9 +109,7 @@ class SparseWindowAttention(nn.Module):
 class _WindowGrid:
     """Positions of the tokens of each window in the flattened tokens of a batch."""
 
-    def __init__(
-        self, shape: torch.Size, window: Size2, ring: Size2, device: torch.device
-    ) -> None:
+    def __init__(self, shape: torch.Size, window: Size2, ring: Size2, device: torch.device) -> None:
         self.n, self.t, rows, columns, _ = shape
         self.m, self.n_windows = rows // window[0], columns // window[1]
         self.window, self.ring, self.device = window, ring, device
@@ -131,9 +139,7 @@ class _WindowGrid:
         return (first[:, None, None] + frame[:, :, None] + inner).flatten(1)
 
 
-def _rest(
-    selection: WindowSelection, grid: _WindowGrid, t: int
-) -> list[tuple[Tensor, Tensor]]:
+def _rest(selection: WindowSelection, grid: _WindowGrid, t: int) -> list[tuple[Tensor, Tensor]]:
     """Windows that are not queries: places ``(p, 3)`` with their frames ``(p, k)``, in order.
 
     Two batches, since the selected places have fewer of them than the others.

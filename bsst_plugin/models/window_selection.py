@@ -3,14 +3,14 @@
 A selection is a registered callable ``(token_blur, window, block_index) -> WindowSelection``;
 attention never looks at how the choice was made.
 """
+
 import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from mmagic.registry import MODELS
+from torch import Tensor
 
 Size2 = tuple[int, int]
 
@@ -98,8 +98,9 @@ class BlurAwareSelection:
         sharpest = parity[u[:, parity].argsort(dim=1, stable=True)]
         return WindowSelection(
             places,
-            blurriest[:, :_share(self.query_ratio, t)],  # Eq. 7
-            sharpest[:, :_share(self.key_ratio, t)])  # Eq. 8
+            blurriest[:, : _share(self.query_ratio, t)],  # Eq. 7
+            sharpest[:, : _share(self.key_ratio, t)],
+        )  # Eq. 8
 
 
 @MODELS.register_module()
@@ -109,8 +110,7 @@ class DenseSelection:
     def __call__(self, token_blur: Tensor, window: Size2, block_index: int) -> WindowSelection:
         """Choose all windows; same arguments as ``BlurAwareSelection``."""
         n, t, rows, columns = token_blur.shape
-        grid = torch.ones(
-            (n, rows // window[0], columns // window[1]), device=token_blur.device)
+        grid = torch.ones((n, rows // window[0], columns // window[1]), device=token_blur.device)
         places = grid.nonzero()
         frames = torch.arange(t, device=token_blur.device).expand(len(places), t)
         return WindowSelection(places, frames, frames)

@@ -1,4 +1,5 @@
 """Operators without parameters: warping by flow and deformable convolution."""
+
 from bsst_plugin.ops.deform_conv import deform_conv2d
 from bsst_plugin.ops.warp import flow_consistency, flow_warp
 

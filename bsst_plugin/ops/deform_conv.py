@@ -1,4 +1,5 @@
 """Modulated deformable convolution with one dispatch between two kernels."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +27,8 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias:
         if x.device.type == 'cpu':
             return _sample_and_multiply(x, offset.float(), mask, weight, bias).to(x.dtype)
         return torchvision_deform_conv2d(
-            x.float(), offset.float(), weight, bias, padding=1, mask=mask.float()).to(x.dtype)
+            x.float(), offset.float(), weight, bias, padding=1, mask=mask.float()
+        ).to(x.dtype)
 
 
 def _sample_and_multiply(
@@ -41,12 +43,14 @@ def _sample_and_multiply(
     y = offset[:, :, :, 0] + tap.view(3, 1, 1, 1) + rows  # (n*groups, 3, 3, h, w)
     x_position = offset[:, :, :, 1] + tap.view(1, 3, 1, 1) + columns
     grid = torch.stack(
-        (x_position * (2.0 / max(w - 1, 1)) - 1.0, y * (2.0 / max(h - 1, 1)) - 1.0), dim=-1)
+        (x_position * (2.0 / max(w - 1, 1)) - 1.0, y * (2.0 / max(h - 1, 1)) - 1.0), dim=-1
+    )
     samples = F.grid_sample(
         x.float().reshape(n * groups, c_in // groups, h, w),
         grid.view(n * groups, 9 * h, w, 2),
         padding_mode='zeros',
-        align_corners=True)
+        align_corners=True,
+    )
     samples = samples.view(n, groups, c_in // groups, 9, h * w)
     samples = samples * mask.reshape(n, groups, 1, 9, h * w)
     columns_matrix = samples.view(n, c_in * 9, h * w).to(x.dtype)

@@ -1,4 +1,5 @@
 """Backward warping and the forward-backward check of optical flow."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

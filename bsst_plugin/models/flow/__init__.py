@@ -1,4 +1,5 @@
 """Flow estimators."""
+
 from bsst_plugin.models.flow.base import FlowEstimator
 from bsst_plugin.models.flow.dis import DISFlow
 from bsst_plugin.models.flow.raft import RAFTFlow

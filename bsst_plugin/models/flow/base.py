@@ -1,4 +1,5 @@
 """What all flow estimators share: pairs of frames in, quarter-resolution flows out."""
+
 import math
 from abc import abstractmethod
 
@@ -58,16 +59,16 @@ class FlowEstimator(BaseModule):
             none = lqs.new_zeros((n, 0, 2, *quarter), dtype=torch.float32)
             return none, none.clone()
         with torch.autocast(lqs.device.type, enabled=False):
-            frames = F.pad(
-                lqs.flatten(0, 1).float(), (0, -w % 4, 0, -h % 4), mode='replicate')
+            frames = F.pad(lqs.flatten(0, 1).float(), (0, -w % 4, 0, -h % 4), mode='replicate')
             frames = F.interpolate(frames, scale_factor=0.5, mode='bilinear')
             scale = min(1.0, math.sqrt(self.max_pixels / (4 * quarter[0] * quarter[1])))
             if scale < 1:
                 frames = F.interpolate(frames, scale_factor=scale, mode='bilinear', antialias=True)
             frames = frames.unflatten(0, (n, t))
             earlier, later = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
-            flows = [self._estimate_in_chunks(*pair) for pair in
-                     ((later, earlier), (earlier, later))]
+            flows = [
+                self._estimate_in_chunks(*pair) for pair in ((later, earlier), (earlier, later))
+            ]
             flows = [_resize_flow(flow, quarter).unflatten(0, (n, t - 1)) for flow in flows]
         return flows[0], flows[1]
 

@@ -1,12 +1,13 @@
 """OpenCV's DIS flow: no weights, fast on a CPU."""
+
 import cv2
 import numpy as np
 import torch
+from mmagic.registry import MODELS
 from torch import Tensor
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.flow.base import FlowEstimator
-from mmagic.registry import MODELS
 
 PRESETS = {
     'ultrafast': cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,

@@ -1,14 +1,15 @@
 """RAFT, the flow estimator of the paper."""
+
 from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
+from mmagic.registry import MODELS
 from torch import Tensor
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.flow.base import FlowEstimator
-from mmagic.registry import MODELS
 
 MIN_SIZE = 128  # smaller inputs leave no pixel in the coarsest level of RAFT's correlation
 
@@ -57,8 +58,6 @@ class RAFTFlow(FlowEstimator):
         self.has_weights = True
 
 
-def _note_weights(
-    module: RAFTFlow, state_dict: dict[str, Tensor], prefix: str, *_: object
-) -> None:
+def _note_weights(module: RAFTFlow, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Remember that the checkpoint being loaded brings flow weights."""
     module.has_weights |= any(key.startswith(prefix) for key in state_dict)

@@ -1,13 +1,13 @@
 """Learned correction of optical flow, part of the released network and absent from the paper."""
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from bsst_plugin.models.layers import conv3x3, leaky_relu
-from bsst_plugin.ops import deform_conv2d
-from mmagic.registry import MODELS
+from bsst_plugin.models.layers import GuidedDeformConv, conv3x3, leaky_relu, zeroed
 
 CHANNELS = 64
 
@@ -29,8 +29,8 @@ class P3D(nn.Sequential):
         super().__init__(
             nn.Conv3d(in_channels, out_channels, (1, 3, 3), (1, stride, stride), (0, 1, 1)),
             _act(),
-            nn.Conv3d(out_channels, out_channels, (3, 1, 1), padding=(2, 0, 0),
-                      dilation=(2, 1, 1)))
+            nn.Conv3d(out_channels, out_channels, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)),
+        )
 
 
 class _UpConv(nn.Conv2d):
@@ -41,7 +41,8 @@ class _UpConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(
-            F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True))
+            F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
+        )
 
 
 class _Propagation(nn.Module):
@@ -49,25 +50,13 @@ class _Propagation(nn.Module):
 
     Args:
         in_features: Features that the update sees beside the propagated one.
-        deform_groups: Groups of offsets and masks.
-        max_residue_magnitude: Largest offset in pixels.
     """
 
-    def __init__(
-        self, in_features: int, deform_groups: int = 16, max_residue_magnitude: float = 5.0
-    ) -> None:
+    def __init__(self, in_features: int) -> None:
         super().__init__()
         c = CHANNELS
-        self.max_residue_magnitude = max_residue_magnitude
-        conv = conv3x3(2 * c, c)
-        self.weight, self.bias = conv.weight, conv.bias
-        self.conv_offset = nn.Sequential(
-            conv3x3(3 * c, c), leaky_relu(), conv3x3(c, c), leaky_relu(), conv3x3(c, c),
-            leaky_relu(), conv3x3(c, 27 * deform_groups))
-        nn.init.zeros_(self.conv_offset[-1].weight)
-        nn.init.zeros_(self.conv_offset[-1].bias)
-        self.update = nn.Sequential(
-            conv3x3((in_features + 1) * c, c), leaky_relu(), conv3x3(c, c))
+        self.deform = GuidedDeformConv(c, 3 * c)
+        self.update = nn.Sequential(conv3x3((in_features + 1) * c, c), leaky_relu(), conv3x3(c, c))
 
     def forward(self, inputs: list[Tensor], others: list[list[Tensor]]) -> list[Tensor]:
         """Propagate along ``inputs``, each ``(n, c, h, w)``; ``others`` join each update."""
@@ -75,18 +64,11 @@ class _Propagation(nn.Module):
         for i, current in enumerate(inputs):
             prop = torch.zeros_like(current)
             if i > 0:
-                second = done[i - 2] if i > 1 else prop
-                prop = self._align(done[i - 1], current, second)
+                first, second = done[i - 1], done[i - 2] if i > 1 else prop
+                prop = self.deform(first, second, torch.cat((first, current, second), dim=1))
             extra = [other[i] for other in others]
             done.append(prop + self.update(torch.cat([current, *extra, prop], dim=1)))
         return done
-
-    def _align(self, first: Tensor, current: Tensor, second: Tensor) -> Tensor:
-        out = self.conv_offset(torch.cat((first, current, second), dim=1))
-        *offsets, logits = out.float().chunk(3, dim=1)
-        offset = self.max_residue_magnitude * torch.tanh(torch.cat(offsets, dim=1))
-        x = torch.cat((first, second), dim=1)
-        return deform_conv2d(x, offset, torch.sigmoid(logits), self.weight, self.bias)
 
 
 @MODELS.register_module()
@@ -101,22 +83,31 @@ class FlowRefiner(BaseModule):
         super().__init__()
         c = CHANNELS
         self.downsample = nn.Sequential(
-            nn.Conv3d(3, c // 2, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode='replicate'),
-            _act())
+            nn.Conv3d(3, c // 2, (1, 5, 5), (1, 2, 2), (0, 2, 2), padding_mode='replicate'), _act()
+        )
         self.encode = nn.Sequential(P3D(c // 2, c // 2), _act(), P3D(c // 2, c, stride=2), _act())
-        self.dilated = nn.Sequential(*(
-            layer for d in (3, 2, 1)
-            for layer in (nn.Conv3d(c, c, (1, 3, 3), padding=(0, d, d), dilation=(1, d, d)),
-                          _act())))
+        self.dilated = nn.Sequential(
+            *(
+                layer
+                for d in (3, 2, 1)
+                for layer in (
+                    nn.Conv3d(c, c, (1, 3, 3), padding=(0, d, d), dilation=(1, d, d)),
+                    _act(),
+                )
+            )
+        )
         self.backward_prop = _Propagation(in_features=1)
         self.forward_prop = _Propagation(in_features=2)
         self.fuse = nn.Conv2d(2 * c, c, 1)
         self.decode = nn.Sequential(
-            conv3x3(c, c), _act(), _UpConv(c, c // 2), _act(),
-            conv3x3(c // 2, c // 2), _act(), _UpConv(c // 2, 2))
-        # No correction to begin with.
-        nn.init.zeros_(self.decode[-1].weight)
-        nn.init.zeros_(self.decode[-1].bias)
+            conv3x3(c, c),
+            _act(),
+            _UpConv(c, c // 2),
+            _act(),
+            conv3x3(c // 2, c // 2),
+            _act(),
+            zeroed(_UpConv(c // 2, 2)),
+        )
 
     def forward(
         self, blur_map: Tensor, flows_forward: Tensor, flows_backward: Tensor
@@ -141,8 +132,10 @@ class FlowRefiner(BaseModule):
         inputs = list(self.dilated(encoded).unbind(2))  # t-1 times (n, c, h/4, w/4)
         backward = self.backward_prop(inputs[::-1], [])[::-1]
         forward = self.forward_prop(inputs, [backward])
-        fused = [self.fuse(torch.cat(pair, dim=1)) + x for *pair, x in
-                 zip(backward, forward, inputs, strict=True)]
+        fused = [
+            self.fuse(torch.cat(pair, dim=1)) + x
+            for *pair, x in zip(backward, forward, inputs, strict=True)
+        ]
         feature = torch.stack(fused, dim=2) + encoded  # (n, c, t-1, h/4, w/4)
         correction = self.decode(rearrange(feature, 'n c t h w -> (n t) c h w'))
         return flows.float() + correction.float().unflatten(0, (n, steps))

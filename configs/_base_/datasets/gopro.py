@@ -29,7 +29,9 @@ train_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img='train/blur', gt='train/GT'),
         num_input_frames=24,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     num_workers=1,
     batch_size=1,
@@ -41,7 +43,9 @@ val_dataloader = dict(
         data_prefix=dict(img='test/blur', gt='test/GT'),
         load_frames_list=dict(img=['all'], gt=['all']),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 # "input" is the blurry frame itself: what there is to gain.
