@@ -4,10 +4,14 @@ Importing the package registers its components and lets ``torch.load`` read MMEn
 checkpoints with ``weights_only=True``.
 """
 
+import os
+
 from bsst_plugin._check import check_mmcv
 from bsst_plugin.version import __version__
 
 check_mmcv()
+# MMagic imports albumentations, which would ask the network for a newer release of itself.
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 # These import mmcv: a missing one must have been named before.
 from bsst_plugin import datasets, models  # noqa: E402

@@ -25,5 +25,6 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print('error:', line.removeprefix('bsst_plugin.errors.UserError: '), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
         code = 130
     sys.exit(code)

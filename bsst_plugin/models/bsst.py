@@ -196,6 +196,12 @@ class BSST(BaseModule):
         )
         return rearrange(blur, '(n t) 1 m k -> n t m k', n=len(blur_map))
 
+    @torch.no_grad()
+    def select(self, blur_map: Tensor) -> list[WindowSelection]:
+        """Windows that take part in each block, from the blur map ``(n, t, 1, h, w)``."""
+        token_blur = self.token_blur(blur_map)
+        return [self.selection(token_blur, self.window, i) for i in range(len(self.blocks))]
+
     def forward(self, feature: Tensor, blur_map: Tensor) -> Tensor:
         """Refine the fused feature.
 
@@ -207,12 +213,9 @@ class BSST(BaseModule):
             ``(n, t, c, h, w)``.
         """
         n = len(feature)
-        token_blur = self.token_blur(blur_map)
         feature = feature.flatten(0, 1)
         tokens = rearrange(self.soft_split(feature), '(n t) c m k -> n t m k c', n=n)
-        for index, block in enumerate(self.blocks):
-            with torch.no_grad():
-                selection = self.selection(token_blur, self.window, index)
+        for block, selection in zip(self.blocks, self.select(blur_map), strict=True):
             tokens = block(tokens, selection)
         tokens = rearrange(tokens, 'n t m k c -> (n t) c m k')
         composed = self.compose_conv(self.soft_composition(tokens))

@@ -47,12 +47,6 @@ class BSSTNet(BaseModule):
         self.neck = None if neck is None else MODELS.build(neck)
         self.decoder = MODELS.build(decoder)
 
-    @property
-    def size_divisor(self) -> tuple[int, int]:
-        """Frames are padded to multiples of these."""
-        rows, columns = (1, 1) if self.neck is None else self.neck.size_divisor
-        return 4 * rows, 4 * columns
-
     def forward(self, lqs: Tensor, flows: Flows | None = None) -> Tensor:
         """Deblur the clips of a batch.
 
@@ -70,6 +64,34 @@ class BSSTNet(BaseModule):
         n, t, _, h, w = lqs.shape
         if min(h, w) < 16:
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
+        flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
+        frames = _pad(lqs, *self._padded_size(h, w))
+        full, half, quarter = self.encoder(frames.flatten(0, 1))
+        feature = quarter.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
+        if self.backbone is not None:
+            feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)
+        feature = self.fusion(feature)
+        if self.neck is not None:
+            feature = self.neck(feature, blur_map)
+        residual = self.decoder(feature.flatten(0, 1), half, full, t)
+        return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
+
+    def motion(self, lqs: Tensor, flows: Flows | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Flows and blur map as the network uses them.
+
+        Args:
+            lqs: ``(n, t, 3, h, w)``, see :meth:`forward`.
+            flows: See :meth:`forward`.
+
+        Returns:
+            ``flows_forward`` and ``flows_backward``, ``(n, t-1, 2, h', w')``, refined if there
+            is a refiner, and the blur map B, ``(n, t, 1, h', w')``; h' and w' are a quarter of the
+            padded frame.
+
+        Raises:
+            ValueError: The flows do not fit the frames.
+        """
+        n, t, _, h, w = lqs.shape
         if flows is None:
             flows = self.flow_estimator(lqs)
         expected = (n, t - 1, 2, -(-h // 4), -(-w // 4))
@@ -78,40 +100,27 @@ class BSSTNet(BaseModule):
                 f'flows of frames {tuple(lqs.shape)} must be {expected}, not '
                 f'{tuple(flows[0].shape)} and {tuple(flows[1].shape)}'
             )
-        rows, columns = self.size_divisor
-        pad = (-w % columns, -h % rows)
-        frames = _pad(lqs, pad[0], pad[1])
-        quarter_size = (frames.shape[-2] // 4, frames.shape[-1] // 4)
-        flows_forward, flows_backward = (
-            _pad(f, quarter_size[1] - f.shape[-1], quarter_size[0] - f.shape[-2]) for f in flows
-        )
-        residual = self._restore(frames, flows_forward, flows_backward)
-        return lqs + residual[..., :h, :w]
-
-    def _restore(self, frames: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
-        n, t = frames.shape[:2]
-        full, half, quarter = self.encoder(frames.flatten(0, 1))
-        blur_map = self.blur_map(flows_forward, flows_backward)  # (n, t, 1, h/4, w/4)
+        rows, columns = self._padded_size(h, w)
+        flows_forward, flows_backward = (_pad(f, rows // 4, columns // 4) for f in flows)
+        blur_map = self.blur_map(flows_forward, flows_backward)
         if self.flow_refiner is not None and t > 1:
             flows_forward, flows_backward = self.flow_refiner(
                 blur_map, flows_forward, flows_backward
             )
             blur_map = self.blur_map(flows_forward, flows_backward).detach()
-        feature = quarter.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
-        if self.backbone is not None:
-            feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)
-        feature = self.fusion(feature)
-        if self.neck is not None:
-            feature = self.neck(feature, blur_map)
-        residual = self.decoder(feature.flatten(0, 1), half, full, t)
-        return residual.unflatten(0, (n, t))
+        return flows_forward, flows_backward, blur_map
+
+    def _padded_size(self, h: int, w: int) -> tuple[int, int]:
+        """Frames are padded to whole windows; without a neck, to what a refiner can halve."""
+        rows, columns = (4, 4) if self.neck is None else self.neck.size_divisor
+        return h + -h % (4 * rows), w + -w % (4 * columns)
 
 
-def _pad(x: Tensor, right: int, bottom: int) -> Tensor:
-    """Repeat the last column and row of ``(n, t, c, h, w)``; any size, t = 0 included."""
-    if right == bottom == 0:
-        return x
+def _pad(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Repeat the last row and column of ``(n, t, c, h, w)`` up to a size; t = 0 included."""
     h, w = x.shape[-2:]
-    rows = torch.arange(h + bottom, device=x.device).clamp(max=h - 1)
-    columns = torch.arange(w + right, device=x.device).clamp(max=w - 1)
-    return x[..., rows[:, None], columns]
+    if (h, w) == (rows, columns):
+        return x
+    row = torch.arange(rows, device=x.device).clamp(max=h - 1)
+    column = torch.arange(columns, device=x.device).clamp(max=w - 1)
+    return x[..., row[:, None], column]

@@ -7,7 +7,7 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from bsst_plugin.models.layers import CAB, GatedCAB, conv3x3, leaky_relu
+from bsst_plugin.models.layers import CAB, GatedCAB, conv3x3, leaky_relu, zeroed
 
 # (dy, dx) in pixels: the 16 positions around a square of side 16, the 8 around one of side 8.
 FAR_SHIFTS = (
@@ -108,7 +108,8 @@ class FrameDecoder(BaseModule):
         self.conv_full = conv3x3(s, s, bias=False)
         self.skip_full = CAB(s)
         self.refine_full = CAB(s)
-        self.to_frame = conv3x3(s, 3, bias=False)
+        # A fresh network leaves the frames as they are.
+        self.to_frame = zeroed(conv3x3(s, 3, bias=False))
 
     def forward(self, feature: Tensor, half: Tensor, full: Tensor, t: int) -> Tensor:
         """Decode the clips of a batch.

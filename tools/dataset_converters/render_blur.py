@@ -1,31 +1,27 @@
-#!/usr/bin/env python
-# Copyright (c) the bsst_plugin authors. Licensed under the Apache License, Version 2.0.
 """Render blurry and sharp clips from photographs, in GoPro's layout.
 
-::
-
-    python tools/dataset_converters/render_blur.py data/rendered
-    python tools/dataset_converters/render_blur.py data/mine --photos ~/Pictures --train-clips 100
+python tools/dataset_converters/render_blur.py data/rendered
+python tools/dataset_converters/render_blur.py data/mine --photos ~/Pictures --train-clips 100
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from bsst_plugin.cli import run
 from bsst_plugin.datasets import DEFAULT_CLIPS, BlurSettings, render_dataset
 from bsst_plugin.errors import UserError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
         argv: Arguments without the program's name; those of the process if None.
 
-    Returns:
-        Exit code: 0 done or already there, 1 a mistake to put right, 130 interrupted.
+    Raises:
+        UserError: A mistake to put right.
     """
     args = _parse(argv)
     try:
@@ -36,16 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             blur=tuple(args.blur),
             pieces=tuple(args.pieces),
         )
-        clips = {'train': args.train_clips, 'test': args.test_clips}
-        rendered = render_dataset(args.dst, args.photos, clips, settings, args.seed)
-    except (UserError, ValueError) as error:
-        print(f'render_blur: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('render_blur: interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    clips = {'train': args.train_clips, 'test': args.test_clips}
+    rendered = render_dataset(args.dst, args.photos, clips, settings, args.seed)
     print(f'{args.dst}: ' + ('rendered' if rendered else 'already there, nothing to do'))
-    return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -99,4 +90,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

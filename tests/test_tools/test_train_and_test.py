@@ -1,0 +1,157 @@
+"""Training, testing and resuming through the commands that users type."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / 'tests'))
+from tiny_config import render_tiny_dataset, write_tiny_config  # noqa: E402
+
+MIM = str(Path(sys.executable).with_name('mim'))
+
+
+@pytest.fixture(scope='module')
+def setup(tmp_path_factory):
+    """Folder with a dataset, a config, and a training run of 4 iterations."""
+    folder = tmp_path_factory.mktemp('run')
+    data = render_tiny_dataset(folder / 'data')
+    config = write_tiny_config(folder / 'tiny.py', data)
+    done = call('tools/train.py', config, '--work-dir', folder / 'straight')
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def call(*command: object, program: str = sys.executable) -> subprocess.CompletedProcess:
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        [program, *map(str, command)], cwd=REPO, env=environment, capture_output=True, text=True
+    )
+
+
+def losses(work_dir: Path) -> dict[int, float]:
+    """Loss of each iteration, over all logs of a work folder."""
+    out = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            if 'loss' in entry:
+                out[entry['iter']] = entry['loss']
+    return out
+
+
+def assert_one_line(done: subprocess.CompletedProcess, *words: object) -> None:
+    """Exit code 1, and as the last thing one line that holds ``words``."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert 'Traceback' not in done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith('error: ')
+    assert sum(line.startswith('error: ') for line in lines) == 1
+    for word in words:
+        assert str(word) in lines[-1]
+
+
+def test_resumed_training_has_the_losses_of_an_uninterrupted_one(setup):
+    work_dir = setup / 'stopped'
+    command = ['tools/train.py', setup / 'tiny.py', '--work-dir', work_dir]
+    first = call(*command, '--cfg-options', 'train_cfg.max_iters=2')
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert set(losses(work_dir)) == {1, 2}
+    second = call(*command, '--resume')
+    assert second.returncode == 0, second.stderr[-3000:]
+    straight = losses(setup / 'straight')
+    assert set(straight) == {1, 2, 3, 4} and len(set(straight.values())) == 4
+    assert losses(work_dir) == straight
+
+
+def test_checkpoint_loads_with_weights_only(setup):
+    checkpoint = torch.load(setup / 'straight/iter_4.pth', weights_only=True)
+    assert checkpoint['meta']['iter'] == 4
+
+
+def test_test_command_writes_the_metrics(setup):
+    out = setup / 'metrics.json'
+    done = call(
+        'tools/test.py',
+        setup / 'tiny.py',
+        setup / 'straight/iter_4.pth',
+        '--out',
+        out,
+        '--work-dir',
+        setup / 'tested',
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads(out.read_text())
+    assert {'PSNR', 'SSIM', 'input/PSNR', 'input/SSIM'} <= set(metrics)
+    # Four iterations from the identity change little.
+    assert abs(metrics['PSNR'] - metrics['input/PSNR']) < 1
+
+
+@pytest.mark.slow
+def test_mim_trains_and_tests(setup):
+    config, work_dir = setup / 'tiny.py', setup / 'mim'
+    train = call('train', 'bsst_plugin', config, '--gpus', 0, '--work-dir', work_dir, program=MIM)
+    assert train.returncode == 0, train.stderr[-3000:]
+    assert losses(work_dir) == losses(setup / 'straight')
+    for package in ('bsst_plugin', 'mmagic'):
+        test = call(
+            'test',
+            package,
+            config,
+            '--checkpoint',
+            work_dir / 'iter_4.pth',
+            '--gpus',
+            0,
+            '--work-dir',
+            setup / f'mim_{package}',
+            program=MIM,
+        )
+        assert test.returncode == 0, test.stderr[-3000:]
+        assert 'input/PSNR' in test.stdout + test.stderr
+
+
+def test_checkpoint_of_another_network(setup):
+    wrong = setup / 'wrong.pth'
+    torch.save({'state_dict': {'backbone.conv.weight': torch.zeros(3, 3)}}, wrong)
+    done = call('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
+    assert_one_line(done, wrong, 'another network')
+
+
+def test_file_that_is_not_a_checkpoint(setup):
+    wrong = setup / 'text.pth'
+    wrong.write_text('not a checkpoint')
+    done = call('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
+    assert_one_line(done, wrong, 'not a checkpoint')
+
+
+def test_missing_dataset(setup, tmp_path):
+    config = write_tiny_config(tmp_path / 'tiny.py', tmp_path / 'no_data')
+    assert_one_line(call('tools/train.py', config), tmp_path / 'no_data', 'data_root')
+
+
+def test_missing_config(tmp_path):
+    assert_one_line(call('tools/train.py', tmp_path / 'no.py'), tmp_path / 'no.py')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_frame_that_does_not_decode(setup, tmp_path, workers):
+    data = tmp_path / 'data'
+    shutil.copytree(setup / 'data', data)
+    for frame in (data / 'train/blur').glob('*/*.png'):
+        frame.write_bytes(frame.read_bytes()[:60])
+    config = write_tiny_config(tmp_path / 'tiny.py', data)
+    done = call(
+        'tools/train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        f'train_dataloader.num_workers={workers}',
+    )
+    assert_one_line(done, data / 'train/blur', '.png', 'not a readable image')
