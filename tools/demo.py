@@ -158,6 +158,7 @@ def see_with(
     generator: BSSTNet, clip: Tensor, frames: list[np.ndarray], index: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The blur map of a frame, and the windows of the first block in it."""
+    assert generator.neck is not None
     *_, blur_map = generator.motion(clip[None] / 255)
     h, w = frames[index].shape[:2]
     heat = blur_heat_map(frames[index], blur_map[0, index, 0, : h // 4, : w // 4].numpy())

@@ -12,17 +12,26 @@ def allow_mmengine_checkpoints() -> None:
 
     Only these few classes, none of which runs code of the file.
     """
-    reconstruct: Any = np.empty(0).__reduce__()[0]  # its module has another name in numpy 2
+    # The module of these two has another name in numpy 2.
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32')]
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
-            HistoryBuffer.min,
-            HistoryBuffer.max,
-            HistoryBuffer.mean,
-            HistoryBuffer.current,
             np.ndarray,
             np.dtype,
             reconstruct,
-            *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32')),
+            scalar,
+            # Pickle reaches the buffer's methods through getattr, which itself is not safe.
+            (_history_method, 'builtins.getattr'),
+            *dtypes,
         ]
     )
+
+
+def _history_method(owner: type, name: str) -> Any:
+    """``getattr`` for the methods of a history buffer and for nothing else."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise ValueError(f'a checkpoint may not use attribute {name} of {owner}')
+    return getattr(owner, name)

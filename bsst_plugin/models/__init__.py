@@ -8,7 +8,14 @@ from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.deblurrer import VideoDeblurrer
 from bsst_plugin.models.decoder import FrameDecoder
 from bsst_plugin.models.encoder import FrameEncoder
-from bsst_plugin.models.flow import DISFlow, FlowEstimator, FlowRefiner, RAFTFlow
+from bsst_plugin.models.flow import (
+    DISFlow,
+    FlowEstimator,
+    FlowRefiner,
+    MMFlowEstimator,
+    RAFTFlow,
+    SPyNetFlow,
+)
 from bsst_plugin.models.fusion import SwinFusion
 from bsst_plugin.models.losses import BlurWeightedL1Loss, FrequencyLoss
 from bsst_plugin.models.window_selection import (
@@ -34,7 +41,9 @@ __all__ = [
     'FrameDecoder',
     'FrameEncoder',
     'FrequencyLoss',
+    'MMFlowEstimator',
     'RAFTFlow',
+    'SPyNetFlow',
     'ReleasedSelection',
     'SwinFusion',
     'VideoDeblurrer',

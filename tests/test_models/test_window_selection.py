@@ -94,6 +94,14 @@ def test_a_window_as_blurry_as_theta_is_blurry(theta):
     assert selection.places.tolist() == [[0, 0, 1]]
 
 
+@pytest.mark.parametrize('block', [0, 1])
+def test_ties_go_to_the_earlier_frame_of_a_long_clip_too(block):
+    """Short clips would be sorted in order by chance."""
+    selection = BlurAwareSelection()(torch.ones(1, 96, 4, 4), (4, 4), block)
+    expected = (list(range(48)), list(range(block, 96, 2)))
+    assert as_dict(selection) == {(0, 0, 0): expected}
+
+
 def test_one_frame_answers_itself_in_odd_blocks_too():
     selection = BlurAwareSelection()(torch.ones(1, 1, 4, 4), (4, 4), 1)
     assert as_dict(selection) == {(0, 0, 0): ([0], [0])}

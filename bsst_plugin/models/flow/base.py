@@ -2,11 +2,15 @@
 
 import math
 from abc import abstractmethod
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
+
+from bsst_plugin.checkpoints.check import read_state_dict
+from bsst_plugin.errors import UserError
 
 
 class FlowEstimator(BaseModule):
@@ -76,6 +80,78 @@ class FlowEstimator(BaseModule):
         pairs = max(1, self.max_pixels // (first.shape[-1] * first.shape[-2]))
         chunks = zip(first.split(pairs), second.split(pairs), strict=True)
         return torch.cat([self.estimate(*chunk) for chunk in chunks])
+
+
+class PretrainedFlowEstimator(FlowEstimator):
+    """A flow estimator with weights of its own.
+
+    They come with the checkpoint of the network; if none were loaded by the first use, they are
+    read from where the estimator knows them to be. Building one needs no file and no network.
+
+    Args:
+        checkpoint: File or address of the weights to use where the network's checkpoint has
+            none, or None for the estimator's default.
+        max_pixels: See :class:`FlowEstimator`.
+    """
+
+    def __init__(self, checkpoint: str | None = None, max_pixels: int = 1920 * 1080) -> None:
+        super().__init__(max_pixels)
+        self.checkpoint = checkpoint
+        self.has_weights = False
+        self.register_load_state_dict_pre_hook(_note_weights)
+
+    @abstractmethod
+    def read_weights(self) -> dict[str, Tensor]:
+        """State dict of this module, read or downloaded.
+
+        Raises:
+            UserError: It cannot be had; the message names the file and where to get it.
+        """
+
+    def forward(self, lqs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`FlowEstimator.forward`."""
+        if not self.has_weights and lqs.shape[1] > 1:
+            self.load_state_dict(self.read_weights())
+        return super().forward(lqs)
+
+
+def _note_weights(
+    module: PretrainedFlowEstimator, state_dict: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Remember that the state dict being loaded brings flow weights."""
+    module.has_weights |= any(name.startswith(prefix) for name in state_dict)
+
+
+def download(url: str) -> dict[str, Tensor]:
+    """Weights at an address, kept in torch's cache.
+
+    Args:
+        url: The address.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        UserError: They are not in the cache and cannot be downloaded.
+    """
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    try:
+        content = torch.hub.load_state_dict_from_url(
+            url, map_location='cpu', check_hash=True, weights_only=True
+        )
+    except OSError as error:  # URLError is one
+        raise UserError(
+            f'the weights of the flow estimator could not be downloaded ({error}): put {url} into '
+            f'{folder}, or load a checkpoint that holds flow_estimator.*'
+        ) from error
+    return content.get('state_dict', content)
+
+
+def read_or_download(checkpoint: str) -> dict[str, Tensor]:
+    """Weights in a file or at an address."""
+    if checkpoint.startswith(('http://', 'https://')):
+        return download(checkpoint)
+    return read_state_dict(checkpoint)
 
 
 def _resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

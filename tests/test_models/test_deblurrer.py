@@ -1,0 +1,110 @@
+import pytest
+import torch
+from mmagic.registry import MODELS
+from mmagic.structures import DataSample
+
+
+@pytest.fixture
+def build(tiny_generator):
+    def make(**settings):
+        torch.manual_seed(0)
+        return MODELS.build(
+            dict(
+                type='VideoDeblurrer',
+                generator=tiny_generator(),
+                data_preprocessor=dict(
+                    type='mmagic.DataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3
+                ),
+                **settings,
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """Two clips of three frames with values in 0 to 255, as the pipeline packs them."""
+    torch.manual_seed(1)
+    blurry, sharp = torch.randint(0, 256, (2, 2, 3, 3, 32, 40)).float()
+    return dict(inputs=list(blurry), data_samples=[DataSample(gt_img=clip) for clip in sharp])
+
+
+def losses(model, batch):
+    return model(**model.data_preprocessor(batch, True), mode='loss')
+
+
+def tensors(batch):
+    """Blurry and sharp clips in [0, 1]."""
+    sharp = torch.stack([sample.gt_img for sample in batch['data_samples']])
+    return torch.stack(batch['inputs']) / 255, sharp / 255
+
+
+def test_loss_is_that_of_the_output(build, batch):
+    model = build()
+    blurry, sharp = tensors(batch)
+    expected = (model.generator(blurry) - sharp).abs().mean()
+    out = losses(model, batch)
+    assert list(out) == ['loss']
+    torch.testing.assert_close(out['loss'], expected)
+
+
+def test_extra_losses_are_named_and_added(build, batch):
+    model = build(
+        pixel_loss=dict(type='CharbonnierLoss'),
+        extra_losses=dict(
+            freq=dict(type='FrequencyLoss', loss_weight=0.1),
+            loss_blur=dict(type='BlurWeightedL1Loss'),
+        ),
+    )
+    out = losses(model, batch)
+    assert set(out) == {'loss', 'loss_freq', 'loss_blur'}
+    total, log = model.parse_losses(out)
+    torch.testing.assert_close(total, sum(out.values()))
+
+
+def test_blur_weighted_loss_gets_the_blur_map_of_the_clip(build, batch):
+    model = build(extra_losses=dict(blur=dict(type='BlurWeightedL1Loss', gain=3.0)))
+    blurry, sharp = tensors(batch)
+    calls, estimator = [], model.generator.flow_estimator
+    estimator.register_forward_hook(lambda *_: calls.append(1))
+    out = losses(model, batch)
+    assert len(calls) == 1  # the flows serve the network and the loss
+    flows = estimator(blurry)
+    blur = model.generator.blur_map(*flows)  # (2, 3, 1, 8, 10)
+    blur = torch.nn.functional.interpolate(blur.flatten(0, 1), (32, 40), mode='bilinear')
+    weight = (1 + 3 * blur.view(2, 3, 1, 32, 40)).expand(2, 3, 3, 32, 40)
+    error = (model.generator(blurry, flows) - sharp).abs()
+    torch.testing.assert_close(out['loss_blur'], (error * weight).sum() / weight.sum())
+    torch.testing.assert_close(out['loss'], error.mean())
+
+
+def test_losses_reach_the_network_but_not_the_frozen_flow_estimator(build, batch):
+    model = build()
+    model.generator.flow_estimator = MODELS.build(dict(type='RAFTFlow', num_updates=1))
+    model.generator.flow_estimator.has_weights = True
+    losses(model, batch)['loss'].backward()
+    assert all(p.grad is None for p in model.generator.flow_estimator.parameters())
+    assert all(p.grad is not None for p in model.generator.encoder.parameters())
+
+
+def test_predictions_carry_output_and_input(build, batch):
+    model = build().eval()
+    blurry, sharp = tensors(batch)
+    with torch.no_grad():
+        expected = model.generator(blurry).clamp(0, 1) * 255
+        samples = model.val_step(batch)
+    assert len(samples) == 2
+    for index, sample in enumerate(samples):
+        torch.testing.assert_close(sample.output.pred_img, expected[index], atol=0.51, rtol=0)
+        torch.testing.assert_close(sample.output.input, 255 * blurry[index])
+        torch.testing.assert_close(sample.gt_img, 255 * sharp[index])
+        # Metrics look keys up in the prediction first, then in the sample.
+        assert sample.input.shape == (3, 3, 32, 40)
+
+
+def test_tensor_mode_is_the_generator(build):
+    model = build().eval()
+    clip = torch.rand(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(clip, mode='tensor'), model.generator(clip))
