@@ -40,6 +40,11 @@ TINY = dict(
 )
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope='session')
 def tiny_generator():
     """Make the config of a BSSTNet of a few thousand parameters; arguments replace parts."""

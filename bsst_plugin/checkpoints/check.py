@@ -13,13 +13,13 @@ from bsst_plugin.errors import UserError
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint of MMEngine, or of a bare state dict.
+    """Tensors of a checkpoint of MMEngine or BasicSR, or of a bare state dict.
 
     Args:
         path: The file.
 
     Returns:
-        The tensors by name.
+        The tensors by name, without the prefix ``module.`` of data-parallel training.
 
     Raises:
         UserError: There is no such file, or it is not a checkpoint.
@@ -39,10 +39,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         OSError,
     ) as error:
         raise UserError(f'{path}: not a checkpoint, or a damaged one; {way_out}') from error
-    state = content.get('state_dict', content) if isinstance(content, dict) else None
+    state = content if isinstance(content, dict) else {}
+    for key in ('state_dict', 'params'):  # MMEngine's name for the weights, and BasicSR's
+        state = state.get(key, state)
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f'{path}: holds no network weights; {way_out}')
-    return state
+    return {name.removeprefix('module.'): value for name, value in state.items()}
 
 
 def check_fits(path: str | Path, model: nn.Module) -> None:

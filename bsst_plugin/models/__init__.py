@@ -21,6 +21,7 @@ from bsst_plugin.models.losses import BlurWeightedL1Loss, FrequencyLoss
 from bsst_plugin.models.window_selection import (
     BlurAwareSelection,
     DenseSelection,
+    RandomSelection,
     ReleasedSelection,
     WindowSelection,
 )
@@ -43,6 +44,7 @@ __all__ = [
     'FrequencyLoss',
     'MMFlowEstimator',
     'RAFTFlow',
+    'RandomSelection',
     'SPyNetFlow',
     'ReleasedSelection',
     'SwinFusion',

@@ -52,7 +52,7 @@ class SparseWindowAttention(nn.Module):
         """
         t = tokens.shape[1]
         query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
-        grid = _WindowGrid(tokens.shape, self.window, self.ring, tokens.device)
+        grid = _WindowGrid(tokens.shape, self.window, self.ring, selection.places.device)
         out = torch.empty_like(query).flatten(0, 3)
 
         if len(selection.places):

@@ -117,6 +117,38 @@ class DenseSelection:
 
 
 @MODELS.register_module()
+class RandomSelection:
+    """A random choice that does not look at the blur map (Table 7).
+
+    In each clip a share of the places takes part, and at each of them a share of the frames as
+    queries and another as keys. The choice depends on the seed, the block and the sizes only.
+
+    Args:
+        ratio: The share of places, of query frames and of key frames, each rounded up.
+        seed: Another seed, another choice.
+    """
+
+    def __init__(self, ratio: float = 0.5, seed: int = 0) -> None:
+        self.ratio, self.seed = ratio, seed
+
+    def __call__(self, token_blur: Tensor, window: Size2, block_index: int) -> WindowSelection:
+        """Choose windows at random; same arguments as ``BlurAwareSelection``."""
+        n, t, rows, columns = token_blur.shape
+        n_windows = columns // window[1]
+        num_places = rows // window[0] * n_windows
+        # On the CPU, so that every device makes the same choice; each clip on its own.
+        generator = torch.Generator().manual_seed(self.seed + block_index)
+        chosen = torch.randperm(num_places, generator=generator)
+        chosen = chosen[: _share(self.ratio, num_places)].sort().values
+        frames = torch.rand((2, len(chosen), t), generator=generator).argsort(dim=-1)
+        frames = frames[..., : _share(self.ratio, t)].repeat(1, n, 1).to(token_blur.device)
+        clip = torch.arange(n).repeat_interleave(len(chosen))
+        row, column = chosen // n_windows, chosen % n_windows
+        places = torch.stack((clip, row.repeat(n), column.repeat(n)), dim=1)
+        return WindowSelection(places.to(token_blur.device), frames[0], frames[1])
+
+
+@MODELS.register_module()
 class ReleasedSelection:
     """What the released code chooses, which differs from the paper.
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
+from bsst_plugin.ops.precision import no_autocast
+
 
 def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Modulated deformable convolution, 3 x 3, stride 1, padding 1.
@@ -23,7 +25,7 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias:
         ``(n, c_out, h, w)``.
     """
     # Autocast knows neither kernel; sampling positions need float32 in any case.
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x):
         if x.device.type == 'cpu':
             return _sample_and_multiply(x, offset.float(), mask, weight, bias).to(x.dtype)
         return torchvision_deform_conv2d(

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bsst_plugin.ops.precision import no_autocast
+
 
 def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     """Sample ``x`` at the positions that ``flow`` points to: W of Eq. 3.
@@ -27,7 +29,7 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     grid_x = (columns + flow[:, 0]) * (2.0 / max(w - 1, 1)) - 1.0
     grid_y = (rows + flow[:, 1]) * (2.0 / max(h - 1, 1)) - 1.0
     grid = torch.stack((grid_x, grid_y), dim=-1)  # (n, h, w, 2)
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x):
         warped = F.grid_sample(x.float(), grid, padding_mode='zeros', align_corners=True)
     return warped.to(x.dtype)
 

@@ -37,7 +37,6 @@ def test_bare_state_dict(model, tmp_path):
     check_fits(path, model)
 
 
-@pytest.mark.xfail(strict=True, reason='getattr and numpy scalars are not allow-listed')
 def test_checkpoint_of_mmengine(model, tmp_path):
     """With the log history that it saves, which torch.load does not know by itself."""
     hub = MessageHub.get_instance('test_check')
@@ -128,7 +127,11 @@ def test_no_weights_inside(tmp_path, content):
 
 
 @pytest.mark.xfail(strict=True, reason='a state_dict that is not a dict is taken for one')
-@pytest.mark.parametrize('content', [[1], 'text', torch.rand(3)], ids=['list', 'text', 'tensor'])
+@pytest.mark.parametrize(
+    'content',
+    [[1], 'text', torch.rand(3), {1: torch.rand(3)}],
+    ids=['list', 'text', 'tensor', 'numbers as names'],
+)
 def test_state_dict_of_another_type(tmp_path, content):
     path = tmp_path / 'content.pth'
     torch.save(dict(state_dict=content), path)

@@ -152,8 +152,9 @@ def test_raft_without_weights_offline_says_what_to_do_in_one_line(no_download, t
     message = str(error.value)
     assert '\n' not in message
     (url,) = no_download
+    assert url.endswith('raft_large_C_T_V1-22a6c225.pth')
     assert url in message
-    assert f'{tmp_path}/hub/checkpoints/{url.rsplit("/", 1)[-1]}' in message
+    assert f'{tmp_path}/hub/checkpoints' in message
 
 
 @pytest.mark.parametrize('inside_a_network', [False, True])
@@ -178,7 +179,7 @@ def test_weights_are_still_wanted_after_a_checkpoint_without_them(no_download, t
     missing, unexpected = net.load_state_dict(state, strict=False)
     assert unexpected == []
     assert all(key.startswith('flow_estimator.') for key in missing)
-    with pytest.raises(UserError, match='RAFT has no weights'):
+    with pytest.raises(UserError, match='could not be downloaded'):
         net(torch.rand(1, 2, 3, 32, 32))
 
 
@@ -186,7 +187,7 @@ def test_weights_are_still_wanted_after_a_checkpoint_without_them(no_download, t
 def test_weights_that_were_never_loaded_do_not_pass_for_weights(no_download):
     never_used, flow = RAFTFlow(), RAFTFlow()
     flow.load_state_dict(never_used.state_dict(), strict=False)
-    with pytest.raises(UserError, match='RAFT has no weights'):
+    with pytest.raises(UserError, match='could not be downloaded'):
         flow(torch.rand(1, 2, 3, 32, 32))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.errors import UserError
+from bsst_plugin.ops.precision import no_autocast
 
 
 class FlowEstimator(BaseModule):
@@ -62,7 +63,7 @@ class FlowEstimator(BaseModule):
         if t == 1:
             none = lqs.new_zeros((n, 0, 2, *quarter), dtype=torch.float32)
             return none, none.clone()
-        with torch.autocast(lqs.device.type, enabled=False):
+        with no_autocast(lqs):
             frames = F.pad(lqs.flatten(0, 1).float(), (0, -w % 4, 0, -h % 4), mode='replicate')
             frames = F.interpolate(frames, scale_factor=0.5, mode='bilinear')
             scale = min(1.0, math.sqrt(self.max_pixels / (4 * quarter[0] * quarter[1])))

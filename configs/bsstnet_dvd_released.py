@@ -1,0 +1,8 @@
+# The released network for the authors' DVD checkpoint.
+_base_ = 'bsstnet_gopro_released.py'
+
+data_root = 'data/dvd'
+train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
+test_dataloader = val_dataloader
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'flow_refiner': dict(lr_mult=0.25)}))
