@@ -1,6 +1,8 @@
 """What the tests of the network share: a small network, random parameters, textured clips."""
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,3 +84,13 @@ def moving_clip():
         return torch.from_numpy(np.stack(frames)).float()[None]
 
     return make
+
+
+@pytest.fixture(scope='session')
+def formula():
+    """The module that makes the weights and clips behind the parity fixtures."""
+    path = Path(__file__).parent / 'data' / 'parity' / 'formula.py'
+    spec = importlib.util.spec_from_file_location('formula', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

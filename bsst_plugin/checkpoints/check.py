@@ -1,7 +1,5 @@
 """Say what is wrong with a checkpoint before it is used."""
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +27,20 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     way_out = 'give a checkpoint that tools/train.py wrote or a model converter made'
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-    ) as error:
+    except Exception as error:  # whatever the unpickler makes of bytes that are none of its own
         raise UserError(f'{path}: not a checkpoint, or a damaged one; {way_out}') from error
     state = content if isinstance(content, dict) else {}
     for key in ('state_dict', 'params'):  # MMEngine's name for the weights, and BasicSR's
-        state = state.get(key, state)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        inner = state.get(key, state)
+        state = inner if isinstance(inner, dict) else {}
+    tensors = {
+        name.removeprefix('module.'): value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    if not state or len(tensors) < len(state):
         raise UserError(f'{path}: holds no network weights; {way_out}')
-    return {name.removeprefix('module.'): value for name, value in state.items()}
+    return tensors
 
 
 def check_fits(path: str | Path, model: nn.Module) -> None:

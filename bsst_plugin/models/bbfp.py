@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.alignment import Neighbour
-from bsst_plugin.models.layers import GatedCAB, conv3x3, leaky_relu
+from bsst_plugin.models.layers import GatedCAB, LeadingConv3x3, leaky_relu
 from bsst_plugin.ops import flow_consistency, flow_warp
 
 
@@ -21,8 +21,8 @@ class BBFP(BaseModule):
         channels: C of the paper.
         num_branches: Number of branches; the first one runs backward in time, the next one
             forward, and so on.
-        alignment: Config of the alignment, ``BlurAwareAlignment`` or ``FlowGuidedAlignment``;
-            its ``channels`` default to those of the backbone.
+        alignment: Config of the alignment, ``BlurAwareAlignment`` or ``FlowGuidedAlignment``,
+            without its ``channels``, which are those of the backbone.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BBFP(BaseModule):
         )
         self.bodies = nn.ModuleList(
             nn.Sequential(
-                conv3x3((2 + i) * channels, channels),
+                LeadingConv3x3((2 + i) * channels, channels),
                 leaky_relu(),
                 GatedCAB(channels, kernel_size=3),
             )
@@ -85,13 +85,13 @@ class BBFP(BaseModule):
         align, body = self.alignments[index], self.bodies[index]
         done: list[Tensor] = []
         for i, current in enumerate(branches[-1]):
-            if i == 0:
-                prop = torch.zeros_like(current)
-            else:
-                neighbours = self._neighbours(i, done, flows, opposite_flows, sharp_maps)
-                prop = align(current, sharp_maps[i], *neighbours)
-            gathered = [branch[i] for branch in branches] + [prop]
-            done.append(prop + body(torch.cat(gathered, dim=1)))
+            gathered = [branch[i] for branch in branches]
+            if i == 0:  # nothing has been propagated yet, it counts as zero
+                done.append(body(torch.cat(gathered, dim=1)))
+                continue
+            neighbours = self._neighbours(i, done, flows, opposite_flows, sharp_maps)
+            prop = align(current, sharp_maps[i], *neighbours)
+            done.append(prop + body(torch.cat([*gathered, prop], dim=1)))
         return done
 
     @staticmethod

@@ -7,6 +7,8 @@ from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from torch import Tensor, nn
 
+from bsst_plugin.errors import UserError
+
 
 @MODELS.register_module()
 class VideoDeblurrer(BaseEditModel):
@@ -18,7 +20,8 @@ class VideoDeblurrer(BaseEditModel):
     Args:
         generator: Config of the generator, for instance ``BSSTNet``.
         pixel_loss: Config of the main loss.
-        extra_losses: Configs of further losses by name; they are added to the main one.
+        extra_losses: Configs of further losses by name; they are added to the main one. The names
+            hold ``loss``, which is how MMEngine knows them.
         train_cfg: As in ``BaseEditModel``.
         test_cfg: As in ``BaseEditModel``.
         init_cfg: As in ``BaseEditModel``.
@@ -36,6 +39,9 @@ class VideoDeblurrer(BaseEditModel):
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
+        for name in extra_losses or {}:
+            if 'loss' not in name or name == 'loss':
+                raise UserError(f"extra_losses: call {name!r} something like 'loss_frequency'")
         self.extra_losses = nn.ModuleDict(
             {name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()}
         )
@@ -62,7 +68,7 @@ class VideoDeblurrer(BaseEditModel):
         out = {}
         for name, loss in losses.items():
             extra = (blur_map,) if getattr(loss, 'uses_blur_map', False) else ()
-            out[name if 'loss' in name else f'loss_{name}'] = loss(pred, target, *extra)
+            out[name] = loss(pred, target, *extra)
         return out
 
     def forward_inference(

@@ -1,7 +1,5 @@
 """Fusion of the propagated features: two residual Swin groups over time and space."""
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -26,7 +24,6 @@ def _partition(x: Tensor, window: Size3) -> Tensor:
     )
 
 
-@lru_cache(maxsize=16)
 def _region_mask(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
     """Which pairs of tokens of a shifted window may attend, ``(num_windows, 1, tokens, tokens)``.
 
@@ -43,7 +40,6 @@ def _region_mask(padded: Size3, window: Size3, shift: Size3, device: torch.devic
     return (tokens[:, None, :] == tokens[:, :, None]).unsqueeze(1)
 
 
-@lru_cache(maxsize=16)
 def _bias_rows(window: Size3, table_window: Size3, device: torch.device) -> Tensor:
     """Row of the bias table for each pair of tokens of a window, ``(tokens, tokens)``.
 
@@ -97,7 +93,7 @@ class SwinBlock(nn.Module):
             shift = (0, 0, 0)
         pad = [-size % win for size, win in zip((t, h, w), window, strict=True)]
         x = F.pad(x, (0, 0, 0, pad[2], 0, pad[1], 0, pad[0]))
-        padded = x.shape[1:4]
+        padded = (x.shape[1], x.shape[2], x.shape[3])
         x = x.roll([-s for s in shift], dims=(1, 2, 3))
         qkv = self.qkv(_partition(x, window))
         query, key, value = rearrange(
@@ -106,7 +102,7 @@ class SwinBlock(nn.Module):
         rows = _bias_rows(window, self.window, x.device)
         bias = self.relative_position_bias[rows].permute(2, 0, 1).to(query.dtype)
         if any(shift):
-            allowed = _region_mask(tuple(padded), window, shift, x.device)
+            allowed = _region_mask(padded, window, shift, x.device)
             bias = torch.where(allowed, bias, -100.0)  # -100 as in Swin, not -inf
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out = self.proj(rearrange(out, 'n m heads l d -> n m l (heads d)'))

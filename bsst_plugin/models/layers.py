@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bsst_plugin.ops import deform_conv2d
@@ -14,6 +15,22 @@ LRELU_SLOPE = 0.1
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """3 x 3 convolution that keeps the size (divided by ``stride``)."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias)
+
+
+class LeadingConv3x3(nn.Conv2d):
+    """3 x 3 convolution of inputs whose last channels may be missing, which counts as zero.
+
+    Args:
+        in_channels: Most channels of an input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(n, up to in_channels, h, w)`` to ``(n, out_channels, h, w)``."""
+        return F.conv2d(x, self.weight[:, : x.shape[1]], self.bias, padding=1)
 
 
 def leaky_relu() -> nn.LeakyReLU:

@@ -48,7 +48,7 @@ class WindowSelection:
 
 def _share(ratio: float, t: int) -> int:
     """Number of frames that are ``ratio`` of ``t``: rounded up, at least one, at most all."""
-    return min(max(math.ceil(ratio * t), 1), t)
+    return min(max(math.ceil(ratio * t - 1e-9), 1), t)  # 0.07 * 100 is a little over 7
 
 
 def _frames_of_parity(t: int, block_index: int, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
 from bsst_plugin.ops.precision import no_autocast
+from bsst_plugin.ops.warp import sampling_grid
 
 
 def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -44,14 +45,12 @@ def _sample_and_multiply(
     columns = torch.arange(w, dtype=offset.dtype, device=x.device)
     y = offset[:, :, :, 0] + tap.view(3, 1, 1, 1) + rows  # (n*groups, 3, 3, h, w)
     x_position = offset[:, :, :, 1] + tap.view(1, 3, 1, 1) + columns
-    grid = torch.stack(
-        (x_position * (2.0 / max(w - 1, 1)) - 1.0, y * (2.0 / max(h - 1, 1)) - 1.0), dim=-1
-    )
+    grid = sampling_grid(x_position, y, h, w)
     samples = F.grid_sample(
         x.float().reshape(n * groups, c_in // groups, h, w),
         grid.view(n * groups, 9 * h, w, 2),
         padding_mode='zeros',
-        align_corners=True,
+        align_corners=False,
     )
     samples = samples.view(n, groups, c_in // groups, 9, h * w)
     samples = samples * mask.reshape(n, groups, 1, 9, h * w)

@@ -25,13 +25,28 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     flow = flow.float()
     columns = torch.arange(w, dtype=flow.dtype, device=flow.device)
     rows = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
-    # grid_sample wants -1 and 1 at the centres of the first and the last pixel.
-    grid_x = (columns + flow[:, 0]) * (2.0 / max(w - 1, 1)) - 1.0
-    grid_y = (rows + flow[:, 1]) * (2.0 / max(h - 1, 1)) - 1.0
-    grid = torch.stack((grid_x, grid_y), dim=-1)  # (n, h, w, 2)
+    grid = sampling_grid(columns + flow[:, 0], rows + flow[:, 1], h, w)  # (n, h, w, 2)
     with no_autocast(x):
-        warped = F.grid_sample(x.float(), grid, padding_mode='zeros', align_corners=True)
+        warped = F.grid_sample(x.float(), grid, padding_mode='zeros', align_corners=False)
     return warped.to(x.dtype)
+
+
+def sampling_grid(x: Tensor, y: Tensor, h: int, w: int) -> Tensor:
+    """Positions as ``grid_sample`` wants them with ``align_corners=False``.
+
+    That setting, with which -1 and 1 are the outer edges of the image, also serves images of one
+    row or column; aligned corners have no place for positions there.
+
+    Args:
+        x: Columns in pixels, any shape.
+        y: Rows in pixels, same shape.
+        h: Height of the image.
+        w: Width of the image.
+
+    Returns:
+        The shape of ``x`` with 2 appended.
+    """
+    return torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), dim=-1)
 
 
 def flow_consistency(flow: Tensor, opposite: Tensor) -> Tensor:

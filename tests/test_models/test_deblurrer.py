@@ -2,6 +2,10 @@ import pytest
 import torch
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
+from torchvision.models.optical_flow import raft_large
+
+from bsst_plugin.errors import UserError
+from bsst_plugin.models import VideoDeblurrer
 
 
 @pytest.fixture
@@ -53,18 +57,18 @@ def test_extra_losses_are_named_and_added(build, batch):
     model = build(
         pixel_loss=dict(type='CharbonnierLoss'),
         extra_losses=dict(
-            freq=dict(type='FrequencyLoss', loss_weight=0.1),
+            loss_frequency=dict(type='FrequencyLoss', loss_weight=0.1),
             loss_blur=dict(type='BlurWeightedL1Loss'),
         ),
     )
     out = losses(model, batch)
-    assert set(out) == {'loss', 'loss_freq', 'loss_blur'}
+    assert set(out) == {'loss', 'loss_frequency', 'loss_blur'}
     total, log = model.parse_losses(out)
     torch.testing.assert_close(total, sum(out.values()))
 
 
 def test_blur_weighted_loss_gets_the_blur_map_of_the_clip(build, batch):
-    model = build(extra_losses=dict(blur=dict(type='BlurWeightedL1Loss', gain=3.0)))
+    model = build(extra_losses=dict(loss_blur=dict(type='BlurWeightedL1Loss', gain=3.0)))
     blurry, sharp = tensors(batch)
     calls, estimator = [], model.generator.flow_estimator
     estimator.register_forward_hook(lambda *_: calls.append(1))
@@ -82,7 +86,7 @@ def test_blur_weighted_loss_gets_the_blur_map_of_the_clip(build, batch):
 def test_losses_reach_the_network_but_not_the_frozen_flow_estimator(build, batch):
     model = build()
     model.generator.flow_estimator = MODELS.build(dict(type='RAFTFlow', num_updates=1))
-    model.generator.flow_estimator.has_weights = True
+    model.generator.flow_estimator.load_state_dict(raft_large(weights=None).state_dict())
     losses(model, batch)['loss'].backward()
     assert all(p.grad is None for p in model.generator.flow_estimator.parameters())
     assert all(p.grad is not None for p in model.generator.encoder.parameters())
@@ -108,3 +112,9 @@ def test_tensor_mode_is_the_generator(build):
     clip = torch.rand(1, 2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model(clip, mode='tensor'), model.generator(clip))
+
+
+@pytest.mark.parametrize('name', ['loss', 'frequency'])
+def test_extra_losses_need_names_that_mmengine_adds_up(tiny_generator, name):
+    with pytest.raises(UserError, match=name):
+        VideoDeblurrer(tiny_generator(), extra_losses={name: dict(type='FrequencyLoss')})

@@ -1,15 +1,23 @@
 import copy
+import json
+from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmagic.models.editors.basicvsr.basicvsr_net import SPyNet
 from mmagic.registry import MODELS
 from torchvision.models import _api
+from torchvision.models.optical_flow import raft_large
 
+from bsst_plugin.checkpoints.raft import to_torchvision
 from bsst_plugin.errors import UserError
-from bsst_plugin.models import DISFlow, RAFTFlow
+from bsst_plugin.models import DISFlow, MMFlowEstimator, RAFTFlow, SPyNetFlow
 from bsst_plugin.ops import flow_warp
+
+PARITY = Path(__file__).resolve().parents[1] / 'data' / 'parity'
 
 
 def inside(x):
@@ -164,8 +172,9 @@ def test_weights_of_a_checkpoint_are_not_downloaded(no_download, tiny_generator,
         source, target = (MODELS.build(tiny_generator(flow_estimator=flow)) for _ in range(2))
     else:
         source, target = MODELS.build(flow), MODELS.build(flow)
-    target.load_state_dict(source.state_dict())
     estimators = [getattr(net, 'flow_estimator', net) for net in (source, target)]
+    estimators[0].load_state_dict(raft_large(weights=None).state_dict())
+    target.load_state_dict(source.state_dict())
     clip = torch.rand(1, 2, 3, 128, 128)
     estimators[1](clip)
     assert no_download == []
@@ -183,7 +192,6 @@ def test_weights_are_still_wanted_after_a_checkpoint_without_them(no_download, t
         net(torch.rand(1, 2, 3, 32, 32))
 
 
-@pytest.mark.xfail(strict=True, reason='random weights are saved and pass for loaded ones')
 def test_weights_that_were_never_loaded_do_not_pass_for_weights(no_download):
     never_used, flow = RAFTFlow(), RAFTFlow()
     flow.load_state_dict(never_used.state_dict(), strict=False)
@@ -196,7 +204,7 @@ def raft():
     """RAFT with random weights, loaded as a checkpoint's would be."""
     torch.manual_seed(0)
     flow = RAFTFlow(num_updates=2)
-    flow.load_state_dict(flow.state_dict())
+    flow.load_state_dict(raft_large(weights=None).state_dict())
     return flow
 
 
@@ -242,3 +250,93 @@ def test_raft_is_float32_under_autocast(raft):
     with torch.autocast('cpu', torch.bfloat16):
         for got, expected in zip(raft(clip), exact, strict=True):
             torch.testing.assert_close(got, expected)
+
+
+# The three spellings of RAFT's weights, and mmflow's own RAFT.
+
+
+@pytest.fixture(scope='module')
+def official(formula):
+    """RAFT's weights under the official names."""
+    return formula.raft_state_dict(json.loads((PARITY / 'raft_keys.json').read_text()))
+
+
+@pytest.fixture(scope='module')
+def mmflow_raft():
+    return MMFlowEstimator('mmflow::raft/raft_8xb2_100k_flyingthings3d-400x720.py')
+
+
+def spelled(official, mmflow_raft, spelling):
+    if spelling == 'official':
+        return official
+    if spelling == 'data parallel':
+        return {f'module.{name}': value for name, value in official.items()}
+    own = to_torchvision(official)
+    if spelling == 'torchvision':
+        return own
+    names = mmflow_raft.model.state_dict()
+    return {name: own[mine] for mine, name in to_torchvision({n: n for n in names}).items()}
+
+
+@pytest.mark.parametrize('spelling', ['torchvision', 'official', 'data parallel', 'mmflow'])
+def test_raft_in_every_spelling_equals_the_released_code(official, mmflow_raft, formula, spelling):
+    weights = spelled(official, mmflow_raft, spelling)
+    assert set(to_torchvision(weights)) == set(raft_large(weights=None).state_dict())
+    flow = RAFTFlow()
+    flow.load_state_dict(weights, strict=True)
+    reference = np.load(PARITY / 'raft.npz')
+    forward, backward = flow(formula.raft_frames(int(reference['frames_seed'])))
+    for name, got in (('flows_forward', forward), ('flows_backward', backward)):
+        assert np.abs(got.numpy()[..., ::2, ::2] - reference[name]).max() < 1e-4
+
+
+def test_mmflow_raft_agrees(official, mmflow_raft, formula):
+    weights = spelled(official, mmflow_raft, 'mmflow')
+    mmflow_raft.load_state_dict({f'model.{name}': value for name, value in weights.items()})
+    raft = RAFTFlow()
+    raft.load_state_dict(official)
+    clip = formula.raft_frames(7)[:, :, :, :200, :250]
+    for got, expected in zip(mmflow_raft(clip), raft(clip), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    'config',
+    ['pwcnet/pwcnet-ft_4xb1_300k_sintel-384x768.py', 'gma/gma_8xb2_120k_flyingchairs-368x496.py'],
+)
+def test_other_mmflow_models_build_without_weights(config):
+    flow = MMFlowEstimator(f'mmflow::{config}')
+    assert not flow.has_weights
+    with pytest.raises(UserError, match='no weights'):
+        flow(torch.rand(1, 2, 3, 64, 64))
+
+
+def test_mmflow_model_with_low_resolution_output():
+    # Of mmflow's convolutional models this one runs without mmcv's CUDA operators.
+    flow = MMFlowEstimator('mmflow::flownet/flownets_8xb1_slong_flyingchairs-384x448.py')
+    state = {name: torch.rand_like(value) / 100 for name, value in flow.state_dict().items()}
+    flow.load_state_dict(state)
+    forward, _ = flow(torch.rand(2, 3, 3, 70, 90))
+    assert forward.shape == (2, 2, 2, 18, 23) and forward.isfinite().all()
+
+
+def test_unknown_mmflow_config_is_one_line():
+    with pytest.raises(UserError, match='mmflow::raft/none.py: no such mmflow config') as error:
+        MMFlowEstimator('mmflow::raft/none.py')
+    assert '\n' not in str(error.value)
+
+
+def test_spynet_equals_mmagic_s(no_download, tmp_path):
+    source = SPyNet(pretrained=None)
+    path = tmp_path / 'spynet.pth'
+    torch.save(source.state_dict(), path)
+    clip = torch.rand(1, 2, 3, 128, 192)
+    forward, backward = SPyNetFlow(checkpoint=str(path))(clip)
+    halves = [F.avg_pool2d(frame, 2) for frame in clip.unbind(1)]
+    with torch.no_grad():
+        for got, pair in ((forward, halves[::-1]), (backward, halves)):
+            expected = F.avg_pool2d(source(*pair), 2) / 2
+            torch.testing.assert_close(got[:, 0], expected, atol=1e-5, rtol=1e-4)
+    assert no_download == []
+    with pytest.raises(UserError, match='spynet_20210409'):
+        SPyNetFlow()(clip)

@@ -3,7 +3,6 @@
 The fixtures hold what the released code computes with weights and clips made by a formula.
 """
 
-import importlib.util
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -18,14 +17,6 @@ from bsst_plugin.checkpoints.released import convert_released
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'parity'
 KEYS = json.loads((DATA / 'released_keys.json').read_text())
 BRANCHES = ('backward_1', 'forward_1', 'backward_2', 'forward_2')
-
-
-@pytest.fixture(scope='module')
-def formula():
-    spec = importlib.util.spec_from_file_location('formula', DATA / 'formula.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')

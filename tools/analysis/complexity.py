@@ -25,6 +25,7 @@ from bsst_plugin.models import BSSTNet, WindowSelection
 from bsst_plugin.models.window_selection import Size2
 
 DEFORM = torch.ops.torchvision.deform_conv2d
+WITHOUT = 'without deformable convolution'
 # GFLOPs of a frame in Table 4 of the paper, which are multiply-accumulates, by clip length.
 PAPER = {
     'BSST': {12: 122, 24: 127, 36: 130, 48: 133, 60: 137},
@@ -131,24 +132,28 @@ def main() -> None:
     console.print(table)
 
     names = [name for name in parts if name in parameters]
+    result: dict[int, dict[str, float]] = {}
+    for frames in args.frames:
+        counts = count(MODELS.build(generator), frames, args.size, args.blurry)
+        result[frames] = {
+            **{name: sum(counts.get(f'BSSTNet.{name}', {}).values()) for name in names},
+            'all': sum(counts['Global'].values()),
+            WITHOUT: counts['Global']['rest'],
+        }
     table = Table(
         title=f'GMAC a frame, {args.size} x {args.size}, {args.blurry:.0%} of the places blurry'
     )
-    for name in ('frames', *names, 'all', 'without deformable', 'paper BSST', 'paper SST'):
-        table.add_column(name, justify='right')
-    result = {}
+    table.add_column('frames')
     for frames in args.frames:
-        counts = count(MODELS.build(generator), frames, args.size, args.blurry)
-        row = {name: sum(counts.get(f'BSSTNet.{name}', {}).values()) for name in names}
-        total = sum(counts['Global'].values())
-        result[frames] = {**row, 'all': total, 'without deformable': counts['Global']['rest']}
-        cells = [f'{value:.1f}' for value in result[frames].values()]
-        paper = [str(PAPER[name].get(frames, '-')) for name in PAPER]
-        table.add_row(str(frames), *cells, *paper)
+        table.add_column(str(frames), justify='right')
+    for name in (*names, 'all', WITHOUT):
+        table.add_row(name, *(f'{row[name]:.1f}' for row in result.values()))
+    for name, points in PAPER.items():
+        table.add_row(f'{name}, Table 4', *(str(points.get(frames, '-')) for frames in result))
     console.print(table)
     console.print(
         "The paper's GFLOPs are multiply-accumulates and leave out the product of the deformable "
-        'convolutions: compare them with the column before them.'
+        f'convolutions: compare them with the row "{WITHOUT}".'
     )
     if args.out:
         out = Path(args.out)
@@ -166,7 +171,7 @@ def _plot(path: Path, result: dict[int, dict[str, float]], config: str) -> None:
     axes = figure.subplots()
     axes.plot(
         list(result),
-        [row['without deformable'] for row in result.values()],
+        [row[WITHOUT] for row in result.values()],
         'o-',
         label=f'{Path(config).stem}, counted as the paper does',
     )

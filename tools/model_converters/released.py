@@ -47,7 +47,7 @@ def main() -> None:
             f'found {fitting} of them and {len(state) - fitting} others'
         )
     if args.raft:
-        own = {k.removeprefix('raft.') for k in network.flow_estimator.state_dict()}
+        own = set(network.flow_estimator.raft.state_dict())
         raft = to_torchvision(read_state_dict(args.raft))
         if set(raft) != own:
             raise UserError(

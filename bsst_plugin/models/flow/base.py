@@ -3,14 +3,16 @@
 import math
 from abc import abstractmethod
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.errors import UserError
+from bsst_plugin.models.layers import zeroed
 from bsst_plugin.ops.precision import no_autocast
 
 
@@ -68,7 +70,8 @@ class FlowEstimator(BaseModule):
             frames = F.interpolate(frames, scale_factor=0.5, mode='bilinear')
             scale = min(1.0, math.sqrt(self.max_pixels / (4 * quarter[0] * quarter[1])))
             if scale < 1:
-                frames = F.interpolate(frames, scale_factor=scale, mode='bilinear', antialias=True)
+                size = [max(round(scale * side), 1) for side in frames.shape[-2:]]
+                frames = F.interpolate(frames, size=size, mode='bilinear', antialias=True)
             frames = frames.unflatten(0, (n, t))
             earlier, later = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
             flows = [
@@ -88,6 +91,7 @@ class PretrainedFlowEstimator(FlowEstimator):
 
     They come with the checkpoint of the network; if none were loaded by the first use, they are
     read from where the estimator knows them to be. Building one needs no file and no network.
+    Subclasses build their network with :func:`without_weights`.
 
     Args:
         checkpoint: File or address of the weights to use where the network's checkpoint has
@@ -98,8 +102,11 @@ class PretrainedFlowEstimator(FlowEstimator):
     def __init__(self, checkpoint: str | None = None, max_pixels: int = 1920 * 1080) -> None:
         super().__init__(max_pixels)
         self.checkpoint = checkpoint
-        self.has_weights = False
-        self.register_load_state_dict_pre_hook(_note_weights)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights were loaded: until then all are zero, in copies and files too."""
+        return any(bool(parameter.any()) for parameter in self.parameters())
 
     @abstractmethod
     def read_weights(self) -> dict[str, Tensor]:
@@ -116,11 +123,9 @@ class PretrainedFlowEstimator(FlowEstimator):
         return super().forward(lqs)
 
 
-def _note_weights(
-    module: PretrainedFlowEstimator, state_dict: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """Remember that the state dict being loaded brings flow weights."""
-    module.has_weights |= any(name.startswith(prefix) for name in state_dict)
+def without_weights(network: nn.Module) -> nn.Module:
+    """A frozen network that waits for its weights, all of them zero."""
+    return zeroed(network).requires_grad_(False).eval()
 
 
 def download(url: str) -> dict[str, Tensor]:
@@ -140,7 +145,7 @@ def download(url: str) -> dict[str, Tensor]:
         content = torch.hub.load_state_dict_from_url(
             url, map_location='cpu', check_hash=True, weights_only=True
         )
-    except OSError as error:  # URLError is one
+    except (OSError, RuntimeError, UnpicklingError) as error:  # offline, wrong hash, damaged
         raise UserError(
             f'the weights of the flow estimator could not be downloaded ({error}): put {url} into '
             f'{folder}, or load a checkpoint that holds flow_estimator.*'

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from bsst_plugin.errors import UserError
-from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download
+from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download, without_weights
 
 
 @MODELS.register_module()
@@ -60,7 +60,7 @@ class MMFlowEstimator(PretrainedFlowEstimator):
         with DefaultScope.overwrite_default_scope('mmflow'):
             built = _mmflow_registry().build(model)
         # Synchronised statistics are for training on several GPUs; they do not run on a CPU.
-        self.model = revert_sync_batchnorm(built).requires_grad_(False).eval()
+        self.model = without_weights(revert_sync_batchnorm(built))
 
     def read_weights(self) -> dict[str, Tensor]:
         """See :meth:`PretrainedFlowEstimator.read_weights`."""

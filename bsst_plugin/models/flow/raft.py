@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
 from bsst_plugin.checkpoints.raft import to_torchvision
-from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download
+from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download, without_weights
 
 MIN_SIZE = 128  # smaller inputs leave no pixel in the coarsest level of RAFT's correlation
 
@@ -30,7 +30,7 @@ class RAFTFlow(PretrainedFlowEstimator):
     ) -> None:
         super().__init__(checkpoint, max_pixels)
         self.num_updates = num_updates
-        self.raft = raft_large(weights=None).requires_grad_(False).eval()
+        self.raft = without_weights(raft_large(weights=None))
         self.register_load_state_dict_pre_hook(_rename)
 
     def read_weights(self) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from mmagic.models.editors.basicvsr.basicvsr_net import SPyNet
 from mmagic.registry import MODELS
 from torch import Tensor
 
-from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download
+from bsst_plugin.models.flow.base import PretrainedFlowEstimator, read_or_download, without_weights
 
 WEIGHTS = 'https://download.openmmlab.com/mmediting/restorers/basicvsr/spynet_20210409-c6c1bd09.pth'
 
@@ -20,7 +20,7 @@ class SPyNetFlow(PretrainedFlowEstimator):
 
     def __init__(self, checkpoint: str | None = None, max_pixels: int = 1920 * 1080) -> None:
         super().__init__(checkpoint, max_pixels)
-        self.spynet = SPyNet(pretrained=None).requires_grad_(False).eval()
+        self.spynet = without_weights(SPyNet(pretrained=None))
 
     def read_weights(self) -> dict[str, Tensor]:
         """See :meth:`PretrainedFlowEstimator.read_weights`."""
