@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.bsst_plugin_installed
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 FAILED = { echo 'make env: $(1)' >&2; exit 1; }
-# On a busy machine, threads that spin while they wait slow each other down many times over.
-export OMP_WAIT_POLICY ?= PASSIVE
+# On a busy machine, threads that spin long while they wait slow each other down many times over.
+export GOMP_SPINCOUNT ?= 50000
 RETRY := see the error above, then run make env again: what is installed stays
 
 .PHONY: help env demo test lint

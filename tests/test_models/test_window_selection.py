@@ -7,7 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsst_plugin.models import BlurAwareSelection, DenseSelection, ReleasedSelection
+from bsst_plugin.models import (
+    BlurAwareSelection,
+    DenseSelection,
+    RandomSelection,
+    ReleasedSelection,
+)
 
 
 def as_dict(selection):
@@ -214,3 +219,25 @@ def test_released_selection_of_a_clip_does_not_depend_on_the_batch():
         for clip in range(3):
             alone = as_dict(ReleasedSelection()(token_blur[clip : clip + 1], (4, 4), block))
             assert alone == {(0, *p[1:]): f for p, f in together.items() if p[0] == clip}
+
+
+@pytest.mark.parametrize('t', [1, 2, 5, 8])
+def test_random_selection_is_a_fixed_share_without_a_look_at_the_blur(t):
+    select = RandomSelection(0.5)
+    blur = torch.rand(2, t, 16, 24)
+    first, again = select(blur, (8, 8), 0), select(1 - blur, (8, 8), 0)
+    for name in ('places', 'query_frames', 'key_frames'):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    # 3 of the 6 places in each clip, half of the frames at each, all different.
+    assert first.places[:, 0].tolist() == [0] * 3 + [1] * 3
+    assert len({tuple(place) for place in first.places.tolist()}) == 6
+    assert (first.places[:, 1] < 2).all() and (first.places[:, 2] < 3).all()
+    for frames in (first.query_frames, first.key_frames):
+        assert frames.shape == (6, -(-t // 2))
+        assert all(len(set(row)) == len(row) and max(row) < t for row in frames.tolist())
+    # A clip gets the same choice alone and in a batch; another block or seed another one.
+    alone = select(blur[1:], (8, 8), 0)
+    assert torch.equal(alone.query_frames, first.query_frames[3:])
+    if t == 8:
+        for other in (select(blur, (8, 8), 1), RandomSelection(0.5, seed=9)(blur, (8, 8), 0)):
+            assert not torch.equal(other.query_frames, first.query_frames)

@@ -1,0 +1,66 @@
+"""Every config builds, without files and without a network."""
+
+from pathlib import Path
+
+import pytest
+from mmagic.registry import MODELS
+from mmengine.config import Config
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in str(path))
+
+
+def build(name):
+    return MODELS.build(Config.fromfile(CONFIGS / name).model)
+
+
+def size(module):
+    return 0 if module is None else sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize('path', PATHS, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_config_builds(path):
+    cfg = Config.fromfile(path)
+    generator = MODELS.build(cfg.model).generator
+    assert size(generator.encoder) and size(generator.decoder)
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].dataset.data_root.startswith('data/')
+
+
+def test_released_network_has_the_released_size():
+    generator = build('bsstnet_gopro_released.py').generator
+    assert round((size(generator) - size(generator.flow_estimator)) / 1e6, 2) == 38.46
+    assert generator.neck.selection.__class__.__name__ == 'ReleasedSelection'
+
+
+def test_ablations_leave_out_what_they_say():
+    full = build('ablation/table5d_full.py').generator
+    neither, no_bbfp, no_bsst = (
+        build(f'ablation/table5{name}.py').generator
+        for name in ('a_neither', 'b_bsst_only', 'c_bbfp_only')
+    )
+    assert size(neither.backbone) == size(neither.neck) == size(no_bbfp.backbone) == 0
+    assert size(no_bbfp.neck) == size(full.neck) and no_bsst.neck is None
+    assert size(no_bsst.backbone) == size(full.backbone)
+
+
+@pytest.mark.parametrize(
+    'name, kind, settings',
+    [
+        ('table5d_full', 'BlurAwareSelection', dict(query_ratio=0.5, key_ratio=0.5)),
+        ('table7_random50', 'RandomSelection', dict(ratio=0.5)),
+        ('table7_all', 'DenseSelection', {}),
+        ('table7_top25', 'BlurAwareSelection', dict(query_ratio=0.25, key_ratio=0.25)),
+        ('table4_sst_48', 'DenseSelection', {}),
+        ('table4_bsst_48', 'BlurAwareSelection', dict(theta=0.3)),
+    ],
+)
+def test_ablations_select_as_they_say(name, kind, settings):
+    selection = build(f'ablation/{name}.py').generator.neck.selection
+    assert selection.__class__.__name__ == kind
+    assert {key: getattr(selection, key) for key in settings} == settings
+
+
+def test_alignment_of_table_6():
+    alignment = build('ablation/table6_sffa.py').generator.backbone.alignments[0]
+    assert alignment.__class__.__name__ == 'FlowGuidedAlignment'
