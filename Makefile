@@ -22,7 +22,7 @@ help: ## list the targets
 env: $(STAMP) ## create the environment (VENV=..., PYTHON=...); does nothing the second time
 
 demo: env ## train, test and show a small model on rendered clips
-	$(BIN)/python tools/demo.py $(ARGS)
+	@$(BIN)/python -W ignore::FutureWarning tools/demo.py $(ARGS)
 
 test: env ## run all tests (ARGS='-m "not slow"' leaves out the slow ones)
 	$(BIN)/python -m pytest $(ARGS)

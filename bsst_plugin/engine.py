@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from mmagic.utils import register_all_modules
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from bsst_plugin.datasets.check import check_frame_folders
 from bsst_plugin.errors import UserError
@@ -78,6 +80,26 @@ def check_datasets(cfg: Config, *splits: str) -> None:
         for one in loader if isinstance(loader, list) else [loader]:
             if one is not None:
                 check_frame_folders(one.dataset)
+
+
+def run_test(runner: Runner) -> dict[str, float]:
+    """Test, and return the metrics: MMagic's test loop only logs them.
+
+    Args:
+        runner: A runner with a test loop.
+
+    Returns:
+        The metrics by name.
+    """
+    kept: dict[str, float] = {}
+
+    class Keep(Hook):
+        def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+            kept.update(metrics or {})
+
+    runner.register_hook(Keep())
+    runner.test()
+    return kept
 
 
 def _fit_to_cpu(cfg: Config) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bsst_plugin.cli import run
 from bsst_plugin.datasets import render_dataset
+from bsst_plugin.engine import run_test
 from bsst_plugin.models import BSSTNet
 from bsst_plugin.visualization import blur_heat_map, draw_windows, save_comparison, save_video
 
@@ -46,7 +47,7 @@ class ProgressHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Move the bar."""
-        loss = f'Training, loss {float(outputs["loss"]):.4f}'
+        loss = f'Training, loss {float(outputs["loss"].detach()):.4f}'
         self.bar.update(self.task, completed=runner.iter + 1, description=loss)
 
     def after_train(self, runner: Runner) -> None:
@@ -94,7 +95,7 @@ def main() -> None:
     minutes = (time.perf_counter() - start) / 60
 
     console.print('[3/3] Testing on clips of photographs that it was not trained on')
-    metrics = runner.test()
+    metrics = run_test(runner)
     work_dir = Path(args.work_dir)
     show_clips(runner.model.generator, clip_hook.clips, work_dir)
     print_table(metrics)

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from bsst_plugin.checkpoints.check import check_fits
 from bsst_plugin.cli import run
-from bsst_plugin.engine import add_common_arguments, check_datasets, load_config
+from bsst_plugin.engine import add_common_arguments, check_datasets, load_config, run_test
 from bsst_plugin.errors import UserError
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     runner = Runner.from_cfg(cfg)
     check_fits(args.checkpoint, runner.model)
-    metrics = runner.test()
+    metrics = run_test(runner)
     if args.out:
         mmengine.dump(metrics, args.out)
 
