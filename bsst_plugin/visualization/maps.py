@@ -37,7 +37,7 @@ def draw_windows(
     Returns:
         ``(h, w, 3)`` uint8 RGB, darkened where a window does not take part.
     """
-    out = frame // 2
+    out = np.ascontiguousarray(frame // 2)  # OpenCV draws on nothing else
     h, w = frame.shape[:2]
     for row, column in np.argwhere(queries | keys):
         top, left = row * window[0], column * window[1]

@@ -17,7 +17,7 @@ def test_heat_map_is_bright_where_blurry():
 
 
 def test_windows_are_outlined_and_the_rest_is_darkened():
-    frame = np.full((60, 64, 3), 200, np.uint8)
+    frame = np.full((3, 60, 64), 200, np.uint8).transpose(1, 2, 0)  # as from a tensor
     queries, keys = np.zeros((2, 2), bool), np.zeros((2, 2), bool)
     queries[0, 1] = keys[1, 0] = keys[0, 1] = True
     out = draw_windows(frame, queries, keys, (32, 32))
