@@ -22,12 +22,13 @@ from rich.table import Table
 from torch import Tensor
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets import render_dataset
+from bsst_plugin.datasets import BlurSettings, render_dataset
 from bsst_plugin.engine import run_test
 from bsst_plugin.models import BSSTNet
 from bsst_plugin.visualization import blur_heat_map, draw_windows, save_comparison, save_video
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'bsstnet_demo.py'
+CLIPS = {'train': 24, 'test': 12}
 SHOWN_CLIPS = 3
 console = Console()
 
@@ -78,7 +79,8 @@ def main() -> None:
     args = parser.parse_args()
 
     console.print('[1/3] Rendering blurry and sharp clips (about a minute)')
-    render_dataset(args.data)
+    # Short clips: training sees 6 frames at a time.
+    render_dataset(args.data, clips=CLIPS, settings=BlurSettings(num_frames=12))
 
     console.print('[2/3] Training on two thirds of them (about 5 minutes on two CPU cores)')
     cfg = Config.fromfile(CONFIG)
