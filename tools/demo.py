@@ -65,10 +65,13 @@ class ClipHook(Hook):
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: list
     ) -> None:
-        """Keep the clips, each ``(t, 3, h, w)`` in [0, 255]."""
+        """Keep the clips, each ``(t, 3, h, w)`` RGB in [0, 255]."""
         for sample in outputs:
             if len(self.clips) < SHOWN_CLIPS:
-                self.clips.append((sample.input, sample.output.pred_img, sample.gt_img))
+                # MMagic hands out BGR, whatever the network sees.
+                frames = (sample.input, sample.output.pred_img, sample.gt_img)
+                blurry, deblurred, sharp = (clip.flip(1) for clip in frames)
+                self.clips.append((blurry, deblurred, sharp))
 
 
 def main() -> None:
