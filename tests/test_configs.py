@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 from mmagic.registry import MODELS
+from mmagic.utils import register_all_modules
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in str(path))
+
+
+@pytest.fixture(autouse=True, scope='module')
+def all_modules():
+    """As the commands do."""
+    register_all_modules(init_default_scope=True)
 
 
 def build(name):
