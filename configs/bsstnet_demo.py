@@ -13,8 +13,8 @@ model = dict(
         decoder=dict(channels=channels, shallow_channels=16, num_blocks=1),
     ),
     # In so few iterations the mean square gains more PSNR than an absolute difference, whose
-    # optimum for what is still uncertain is to change nothing. A little of the latter keeps frames
-    # that are sharp already from harm.
+    # optimum for what is still uncertain is to change nothing. A little of the latter is
+    # meant to spare frames that are sharp already; whether it does has not been measured.
     pixel_loss=dict(_delete_=True, type='MSELoss', loss_weight=1.0, reduction='mean'),
     extra_losses=dict(loss_l1=dict(type='L1Loss', loss_weight=0.02, reduction='mean')),
 )
