@@ -14,9 +14,9 @@ check_mmcv()
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 # These import mmcv: a missing one must have been named before.
-from bsst_plugin import datasets, models  # noqa: E402
+from bsst_plugin import datasets, evaluation, hooks, models, train_loop  # noqa: E402
 from bsst_plugin.checkpoints.safe_globals import allow_mmengine_checkpoints  # noqa: E402
 
 allow_mmengine_checkpoints()
 
-__all__ = ['__version__', 'datasets', 'models']
+__all__ = ['__version__', 'datasets', 'evaluation', 'hooks', 'models', 'train_loop']

@@ -68,6 +68,24 @@ def test_ablations_select_as_they_say(name, kind, settings):
     assert {key: getattr(selection, key) for key in settings} == settings
 
 
+PAPER = ('bsstnet_demo', 'bsstnet_dvd', 'bsstnet_gopro', 'table')
+PAPER_PATHS = [path for path in PATHS if path.stem.startswith(PAPER)]
+
+
+@pytest.mark.parametrize('path', PAPER_PATHS, ids=lambda path: path.stem)
+def test_evaluation_is_the_protocol_of_the_paper(path):
+    cfg = Config.fromfile(path)
+    for split in ('val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        # The network sees whole windows, of 48 frames everywhere but in Table 4.
+        length = int(path.stem.split('_')[-1]) if 'table4' in path.stem else 48
+        assert dataset.type == 'VideoWindows'
+        assert dataset.num_frames == cfg.model.test_cfg.num_frames == length
+        assert [metric.type for metric in cfg[f'{split}_evaluator']] == ['DeblurringMetrics']
+    tiles = {key: cfg.model.test_cfg[key] for key in ('tile', 'overlap', 'merge')}
+    assert tiles == dict(tile=256, overlap=64, merge='cut')
+
+
 def test_alignment_of_table_6():
     alignment = build('ablation/table6_sffa.py').generator.backbone.alignments[0]
     assert alignment.__class__.__name__ == 'FlowGuidedAlignment'

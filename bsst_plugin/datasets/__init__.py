@@ -8,7 +8,8 @@ from .blur_synthesis import (
     to_linear,
     to_srgb,
 )
-from .random_scene import RandomMotion, random_motion, random_scene
+from .capture import Capture, CaptureSettings, Response, random_capture, random_response
+from .random_scene import RandomMotion, random_motion, random_scene, scene_over
 from .render import (
     DEFAULT_CLIPS,
     TEST_PHOTOGRAPHS,
@@ -17,25 +18,38 @@ from .render import (
     find_photographs,
     render_dataset,
 )
+from .rendered_clips import RenderedClips
+from .resumable import ResumableSampler, SeededFramesDataset
 from .transforms import LoadFrames
+from .video_windows import VideoWindows
 
 __all__ = [
     'DEFAULT_CLIPS',
     'TEST_PHOTOGRAPHS',
     'TRAIN_PHOTOGRAPHS',
     'BlurSettings',
+    'Capture',
+    'CaptureSettings',
     'Layer',
     'LoadFrames',
     'Motion',
     'Photograph',
     'RandomMotion',
+    'RenderedClips',
+    'Response',
+    'ResumableSampler',
     'Scene',
+    'SeededFramesDataset',
+    'VideoWindows',
     'find_photographs',
+    'random_capture',
     'random_motion',
+    'random_response',
     'random_scene',
     'render_clip',
     'render_dataset',
     'render_linear',
+    'scene_over',
     'to_linear',
     'to_srgb',
 ]

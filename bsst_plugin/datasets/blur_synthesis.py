@@ -128,11 +128,21 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.where(value <= 0.0031308, 12.92 * value, curve)).astype(np.uint8)
 
 
-def render_linear(scene: Scene, settings: BlurSettings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield blurry and sharp frames, each ``(size, size, 3)`` float32 linear light in [0, 1]."""
+def render_linear(
+    scene: Scene, settings: BlurSettings, renderings: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blurry and sharp frames, each ``(size, size, 3)`` float32 linear light in [0, 1].
+
+    Args:
+        scene: What is seen.
+        settings: What is rendered.
+        renderings: Renderings per exposure, at least 1; an even number is raised by one. None
+            takes as many as ``settings.max_step`` asks for.
+    """
     for time in range(settings.num_frames):
         # The middle one of an odd number of renderings is at mid-exposure: the sharp frame.
-        count = _count_renderings(scene, time, settings) // 2 * 2 + 1
+        count = renderings or _count_renderings(scene, time, settings)
+        count = count // 2 * 2 + 1
         times = time + settings.exposure * ((np.arange(count) + 0.5) / count - 0.5)
         maps = scene.maps(times)
         total = np.zeros((settings.size, settings.size, 3), np.float32)

@@ -77,6 +77,24 @@ def random_scene(
     # Large photographs are reduced: the frame shows more of them and shows it sharper.
     sides = np.maximum(np.array([1.25, 2.0]) * size, settings.min_side)
     photo = _shrink(to_linear(background), rng.uniform(*np.minimum(1, sides / short)))
+    return scene_over(photo, cutouts, settings, rng)
+
+
+def scene_over(
+    photo: np.ndarray,
+    cutouts: Sequence[np.ndarray],
+    settings: BlurSettings,
+    rng: np.random.Generator,
+) -> Scene:
+    """Draw a scene over a photograph that has the scale it is to be seen at.
+
+    Args:
+        photo: ``(h, w, 3)`` float32 linear light; sides of at least ``settings.min_side``.
+        cutouts: See ``random_scene``.
+        settings: What is rendered.
+        rng: Source of every random choice.
+    """
+    size = settings.size
     room = np.array(photo.shape[1::-1]) / 2 - 0.5 - settings.reach
     shift = np.clip(room, 0, settings.travel * size)
     centre = np.array(photo.shape[1::-1]) / 2 - 0.5 + rng.uniform(-1, 1, 2) * (room - shift)

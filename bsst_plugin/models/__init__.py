@@ -16,8 +16,10 @@ from bsst_plugin.models.flow import (
     RAFTFlow,
     SPyNetFlow,
 )
+from bsst_plugin.models.frame_by_frame import FrameByFrame, FrameByFrameLoss
 from bsst_plugin.models.fusion import SwinFusion
-from bsst_plugin.models.losses import BlurWeightedL1Loss, FrequencyLoss
+from bsst_plugin.models.losses import BlurWeightedL1Loss, FrameRMSELoss, FrequencyLoss
+from bsst_plugin.models.vrt import VRT
 from bsst_plugin.models.window_selection import (
     BlurAwareSelection,
     DenseSelection,
@@ -39,8 +41,11 @@ __all__ = [
     'FlowEstimator',
     'FlowGuidedAlignment',
     'FlowRefiner',
+    'FrameByFrame',
+    'FrameByFrameLoss',
     'FrameDecoder',
     'FrameEncoder',
+    'FrameRMSELoss',
     'FrequencyLoss',
     'MMFlowEstimator',
     'RAFTFlow',
@@ -48,6 +53,7 @@ __all__ = [
     'SPyNetFlow',
     'ReleasedSelection',
     'SwinFusion',
+    'VRT',
     'VideoDeblurrer',
     'WindowSelection',
 ]

@@ -8,14 +8,15 @@ from mmagic.structures import DataSample
 from torch import Tensor, nn
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.inference import MARGIN, Tiling, deblur_clips
 
 
 @MODELS.register_module()
 class VideoDeblurrer(BaseEditModel):
     """Deblur clips with a generator that maps ``(n, t, 3, h, w)`` to the same shape.
 
-    Predictions carry the blurry ``input`` beside ``pred_img``, so that a metric with
-    ``pred_key='input'`` tells what there was to gain.
+    Predictions carry the blurry ``input`` beside ``pred_img``, so that metrics can tell what there
+    was to gain.
 
     Args:
         generator: Config of the generator, for instance ``BSSTNet``.
@@ -23,9 +24,14 @@ class VideoDeblurrer(BaseEditModel):
         extra_losses: Configs of further losses by name; they are added to the main one. The names
             hold ``loss``, which is how MMEngine knows them.
         train_cfg: As in ``BaseEditModel``.
-        test_cfg: As in ``BaseEditModel``.
+        test_cfg: How evaluation and inference bound their memory: ``tile``, ``overlap`` and
+            ``merge`` of :class:`Tiling`, and ``num_frames``, the longest clip that the network is
+            given at a time. None gives it whole frames and whole clips.
         init_cfg: As in ``BaseEditModel``.
         data_preprocessor: As in ``BaseEditModel``; it brings frames to [0, 1].
+
+    Raises:
+        UserError: ``extra_losses`` or ``test_cfg`` has a name or a setting that does not fit.
     """
 
     def __init__(
@@ -45,6 +51,39 @@ class VideoDeblurrer(BaseEditModel):
         self.extra_losses = nn.ModuleDict(
             {name: MODELS.build(loss) for name, loss in (extra_losses or {}).items()}
         )
+        self.num_frames: int | None = None
+        self.tiling: Tiling | None = None
+        if test_cfg is not None:
+            self._bound_memory(**test_cfg)
+
+    def _bound_memory(self, num_frames: int | None = None, **tiling: Any) -> None:
+        if num_frames is not None and num_frames <= 2 * MARGIN:
+            raise UserError(f'test_cfg: num_frames={num_frames} must be more than {2 * MARGIN}')
+        try:
+            self.num_frames, self.tiling = num_frames, Tiling(**tiling)
+        except TypeError as error:
+            raise UserError(
+                f'test_cfg: {sorted(tiling)} must be among tile, overlap, merge and num_frames'
+            ) from error
+
+    def forward_tensor(
+        self, inputs: Tensor, data_samples: DataSample | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Output of the generator; outside of training in tiles and clips, see ``test_cfg``.
+
+        Args:
+            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            data_samples: Not used.
+            **kwargs: ``flows``, if the generator takes them and they are at hand.
+
+        Returns:
+            ``(n, t, 3, h, w)``.
+        """
+        if self.tiling is None or self.training:
+            return self.generator(inputs, **kwargs)
+        return deblur_clips(
+            self.generator, inputs, tiling=self.tiling, num_frames=self.num_frames, **kwargs
+        )
 
     def forward_train(
         self, inputs: Tensor, data_samples: DataSample, **kwargs: Any
@@ -63,7 +102,7 @@ class VideoDeblurrer(BaseEditModel):
         if any(getattr(loss, 'uses_blur_map', False) for loss in losses.values()):
             kwargs['flows'] = self.generator.flow_estimator(inputs)
             blur_map = self.generator.blur_map(*kwargs['flows'])
-        pred = self.forward_tensor(inputs, data_samples, **kwargs)
+        pred = self.generator(inputs, **kwargs)
         target = data_samples.gt_img
         out = {}
         for name, loss in losses.items():

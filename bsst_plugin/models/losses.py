@@ -64,3 +64,34 @@ class BlurWeightedL1Loss(nn.Module):
         )
         weight = (1 + self.gain * blur).expand_as(pred)
         return self.loss_weight * ((pred - target).abs() * weight).sum() / weight.sum()
+
+
+@MODELS.register_module()
+class FrameRMSELoss(nn.Module):
+    """Root mean square error of each frame, averaged over frames.
+
+    A clip mixes sharp frames, where a small change costs many dB, with blurry ones, whose errors
+    are ten times larger. The mean square forgets the former, its logarithm (PSNR) learns the
+    latter slowly; this is between the two.
+
+    Args:
+        loss_weight: Factor of the loss.
+        eps: Smallest error that counts, in the frames' units: bounds the gradient.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 3e-3) -> None:
+        super().__init__()
+        self.loss_weight, self.eps = loss_weight, eps
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Mean over frames of ``sqrt(MSE + eps ** 2)``.
+
+        Args:
+            pred: ``(..., 3, h, w)``.
+            target: Same shape.
+
+        Returns:
+            Scalar.
+        """
+        mse = (pred - target).float().square().mean((-3, -2, -1))
+        return self.loss_weight * (mse + self.eps**2).sqrt().mean()

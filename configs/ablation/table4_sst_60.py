@@ -1,5 +1,10 @@
-# Table 4: SST on windows of 60 frames.
+# Table 4: SST, evaluated on windows of 60 frames (training clips keep their 24).
 _base_ = '_base_.py'
 
-model = dict(generator=dict(neck=dict(selection=dict(_delete_=True, type='DenseSelection'))))
 num_frames = 60
+model = dict(
+    generator=dict(neck=dict(selection=dict(_delete_=True, type='DenseSelection'))),
+    test_cfg=dict(num_frames=num_frames),
+)
+val_dataloader = dict(dataset=dict(num_frames=num_frames))
+test_dataloader = val_dataloader

@@ -5,6 +5,7 @@ from mmagic.structures import DataSample
 from torchvision.models.optical_flow import raft_large
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.inference import Tiling, deblur_clip
 from bsst_plugin.models import VideoDeblurrer
 
 
@@ -112,6 +113,49 @@ def test_tensor_mode_is_the_generator(build):
     clip = torch.rand(1, 2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model(clip, mode='tensor'), model.generator(clip))
+
+
+def test_predictions_in_tiles_are_those_of_the_inference_engine(build, batch):
+    model = build(test_cfg=dict(tile=32, overlap=8, merge='smooth')).eval()
+    blurry, _ = tensors(batch)
+    expected = deblur_clip(model.generator, blurry, tiling=Tiling(32, 8, 'smooth'))
+    shapes = []
+    model.generator.register_forward_hook(lambda _, inputs, __: shapes.append(inputs[0].shape))
+    with torch.no_grad():
+        # `tensor` is what MMagicInferencer asks for.
+        torch.testing.assert_close(model(blurry, mode='tensor'), expected)
+        samples = model.val_step(batch)
+    assert shapes == 4 * [(2, 3, 3, 32, 32)]
+    for sample, clip in zip(samples, expected, strict=True):
+        clip = 255 * clip.clamp(0, 1)
+        torch.testing.assert_close(sample.output.pred_img, clip, atol=1e-3, rtol=0)
+
+
+def test_long_videos_are_cut_in_time(build):
+    model = build(test_cfg=dict(tile=32, overlap=8, num_frames=6)).eval()
+    video = torch.rand(1, 9, 3, 32, 32)
+    with torch.no_grad():
+        first, last = (model.generator(clip) for clip in (video[:, :6], video[:, 3:]))
+        out = model(video, mode='tensor')
+    # Two frames at the inner ends of the clips are dropped; both have nothing else in common.
+    torch.testing.assert_close(out[:, :4], first[:, :4])
+    torch.testing.assert_close(out[:, 5:], last[:, 2:])
+
+
+def test_training_sees_whole_frames(build, batch):
+    whole, tiled = build(), build(test_cfg=dict(tile=32, overlap=8))
+    assert torch.equal(losses(tiled, batch)['loss'], losses(whole, batch)['loss'])
+    losses(tiled, batch)['loss'].backward()
+    assert all(p.grad is not None for p in tiled.generator.encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    'test_cfg, named',
+    [(dict(tiles=64), 'tiles'), (dict(tile=30), 'tile=30'), (dict(num_frames=4), 'num_frames=4')],
+)
+def test_wrong_test_cfg_is_named(build, test_cfg, named):
+    with pytest.raises(UserError, match=named):
+        build(test_cfg=test_cfg)
 
 
 @pytest.mark.parametrize('name', ['loss', 'frequency'])

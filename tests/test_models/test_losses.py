@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmagic.registry import MODELS
 
-from bsst_plugin.models.losses import BlurWeightedL1Loss, FrequencyLoss
+from bsst_plugin.models.losses import BlurWeightedL1Loss, FrameRMSELoss, FrequencyLoss
 
 
 @pytest.mark.parametrize('size', [(8, 8), (7, 10), (1, 5)])
@@ -51,10 +51,26 @@ def test_without_blur_it_is_l1():
     assert loss.item() == pytest.approx((pred - target).abs().mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['FrequencyLoss', 'BlurWeightedL1Loss'])
+@pytest.mark.parametrize('kind', ['FrequencyLoss', 'BlurWeightedL1Loss', 'FrameRMSELoss'])
 def test_losses_are_registered_and_pass_gradients(kind):
     loss = MODELS.build(dict(type=kind))
     pred = torch.rand(1, 2, 3, 8, 8, requires_grad=True)
     extra = (torch.rand(1, 2, 1, 2, 2),) if getattr(loss, 'uses_blur_map', False) else ()
     loss(pred, torch.rand(1, 2, 3, 8, 8), *extra).backward()
     assert (pred.grad != 0).any()
+
+
+def test_frame_rmse_is_the_mean_over_frames():
+    pred, target = torch.rand(2, 3, 3, 4, 6), torch.rand(2, 3, 3, 4, 6)
+    errors = []
+    for b, t in np.ndindex(2, 3):
+        mse = ((pred[b, t] - target[b, t]).double() ** 2).mean().item()
+        errors.append((mse + 0.1**2) ** 0.5)
+    loss = FrameRMSELoss(loss_weight=0.7, eps=0.1)(pred, target)
+    assert loss.item() == pytest.approx(0.7 * np.mean(errors), rel=1e-5)
+
+
+def test_frame_rmse_of_a_perfect_frame_has_a_gradient():
+    pred = torch.rand(1, 1, 3, 4, 4, requires_grad=True)
+    FrameRMSELoss()(pred, pred.detach()).backward()
+    assert pred.grad.isfinite().all()

@@ -15,6 +15,12 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadFrames', key='img', channel_order='rgb'),
     dict(type='LoadFrames', key='gt', channel_order='rgb'),
+    dict(type='PackInputs', meta_keys=['video', 'window', 'first_frame', 'scored_frames']),
+]
+# For MMagicInferencer, which knows these names.
+demo_pipeline = [
+    dict(type='GenerateSegmentIndices', interval_list=[1]),
+    dict(type='LoadImageFromFile', key='img', channel_order='rgb'),
     dict(type='PackInputs'),
 ]
 
@@ -32,29 +38,24 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
+# The paper's protocol: windows of 48 frames, of which all but the outer two at each end are scored,
+# each frame once. The tiles are in the model's test_cfg.
 val_dataloader = dict(
     num_workers=1,
     batch_size=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='BasicFramesDataset',
+        type='VideoWindows',
         metainfo=dict(dataset_type='gopro', task_name='deblur'),
         data_root=data_root,
         data_prefix=dict(img='test/blur', gt='test/GT'),
-        load_frames_list=dict(img=['all'], gt=['all']),
-        test_mode=True,
+        num_frames=48,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-# "input" is the blurry frame itself: what there is to gain.
-val_evaluator = [
-    dict(type='PSNR'),
-    dict(type='SSIM'),
-    dict(type='PSNR', pred_key='input', prefix='input'),
-    dict(type='SSIM', pred_key='input', prefix='input'),
-]
+val_evaluator = [dict(type='DeblurringMetrics')]
 test_evaluator = val_evaluator
 val_cfg = dict(type='MultiValLoop')
 test_cfg = dict(type='MultiTestLoop')

@@ -34,4 +34,6 @@ model = dict(
     ),
     pixel_loss=dict(type='L1Loss', loss_weight=1.0, reduction='mean'),
     data_preprocessor=dict(type='DataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3),
+    # The paper's tiles; longer clips than those of its evaluation are cut in time, too.
+    test_cfg=dict(tile=256, overlap=64, merge='cut', num_frames=48),
 )

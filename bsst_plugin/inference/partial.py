@@ -1,0 +1,138 @@
+"""Finished clips of an unfinished run, kept beside its output."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsst_plugin.errors import UserError
+
+STATE = 'state.json'
+
+
+class PartialRun:
+    """The folder ``.NAME.partial`` beside an output NAME.
+
+    A clip counts as finished once its record is there, which is written last and in one step:
+    whatever else a killed run left behind is written again.
+
+    Args:
+        target: The output.
+
+    Attributes:
+        folder: Where the output is built.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.folder = target.with_name(f'.{target.name}.partial')
+
+    @property
+    def finished(self) -> int:
+        """Number of clips that are finished."""
+        count = 0
+        while self._record(count).exists():
+            count += 1
+        return count
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`start` was given.
+
+        Raises:
+            UserError: The folder is not one of an unfinished run.
+        """
+        try:
+            return json.loads((self.folder / STATE).read_text('utf-8'))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'{self.folder}: not an unfinished run; remove it or choose another output'
+            ) from error
+
+    def start(self, state: Mapping[str, Any]) -> None:
+        """Begin anew.
+
+        Args:
+            state: What a run that goes on later has to agree with, and needs to know.
+
+        Raises:
+            UserError: Nothing can be written beside the output.
+        """
+        if self.folder.exists() and any(self.folder.iterdir()):
+            self.state()  # only what is known to be ours is removed
+            self.remove()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.update(state)
+        except OSError as error:
+            raise UserError(
+                f'{self.target.parent}: cannot be written to ({error.strerror}); choose another '
+                f'output'
+            ) from error
+
+    def update(self, state: Mapping[str, Any]) -> None:
+        """Replace what :meth:`start` was given."""
+        _write_json(self.folder / STATE, state)
+
+    def check(self, settings: Mapping[str, Any], files: Mapping[str, Any], read: int) -> None:
+        """Check that this run goes on with the same settings and the same input.
+
+        Args:
+            settings: The settings by name.
+            files: Size and time of change of each file of the input.
+            read: Number of frames that the finished clips were made from.
+
+        Raises:
+            UserError: They differ.
+        """
+        state = self.state()
+        again = 'give the same command as before, or --overwrite without --resume to start again'
+        for name, value in state['settings'].items():
+            if settings.get(name) != value:
+                raise UserError(
+                    f'{self.target}: begun with {name}={value}, not {settings.get(name)}; {again}'
+                )
+        names = list(state['files'])
+        if names != list(files):
+            raise UserError(f'{self.target}: begun with other frames; {again}')
+        for name in names[:read]:
+            if list(files[name]) != list(state['files'][name]):
+                raise UserError(f'{self.target}: {name} has changed since; {again}')
+
+    def commit(self, clip: int, motion: list[float], tail: Tensor) -> None:
+        """Record that a clip is finished; its frames must be written."""
+        np.save(self._tail(clip), tail.numpy())
+        _write_json(self._record(clip), {'motion': [round(value, 3) for value in motion]})
+        if clip >= 2:
+            self._tail(clip - 2).unlink(missing_ok=True)
+
+    def tails(self) -> dict[int, Tensor]:
+        """What the last two finished clips leave to the next one."""
+        clips = range(max(self.finished - 2, 0), self.finished)
+        return {clip: torch.from_numpy(np.load(self._tail(clip))) for clip in clips}
+
+    def motion(self) -> list[float]:
+        """The motion in the frames of all finished clips."""
+        records = (self._record(clip).read_text('utf-8') for clip in range(self.finished))
+        return [value for record in records for value in json.loads(record)['motion']]
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _record(self, clip: int) -> Path:
+        return self.folder / f'clip_{clip:05d}.json'
+
+    def _tail(self, clip: int) -> Path:
+        return self.folder / f'tail_{clip:05d}.npy'
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    unfinished = path.with_suffix('.tmp')
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), 'utf-8')
+    os.replace(unfinished, path)

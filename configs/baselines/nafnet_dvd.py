@@ -1,0 +1,7 @@
+# NAFNet on DVD, for which its authors publish no settings: those for GoPro.
+_base_ = 'nafnet_gopro.py'
+
+data_root = 'data/dvd'
+train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
+test_dataloader = val_dataloader

@@ -1,0 +1,72 @@
+# The small model that ships with the package, trained on clips rendered on the fly:
+#     python tools/dataset_converters/photographs.py data/photographs
+#     python tools/train.py configs/bsstnet_small.py --resume
+# The learning rate stays constant, so that training may stop whenever the validation curve is
+# flat; configs/bsstnet_small_cooldown.py then brings it to zero.
+_base_ = ['_base_/default_runtime.py', '_base_/models/bsstnet.py']
+
+channels = 48
+model = dict(
+    generator=dict(
+        encoder=dict(shallow_channels=16, channels=channels),
+        flow_estimator=dict(_delete_=True, type='DISFlow'),
+        backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=8)),
+        fusion=dict(in_channels=3 * channels, channels=channels, num_groups=1, num_heads=4),
+        neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
+        decoder=dict(channels=channels, shallow_channels=16, num_blocks=1),
+    ),
+    pixel_loss=dict(_delete_=True, type='FrameRMSELoss'),
+)
+
+data_root = 'data/photographs'
+capture = dict(noise_share=0.25, jpeg_share=0.2, still_share=0.05)
+train_dataloader = dict(
+    num_workers=1,
+    batch_size=2,
+    persistent_workers=True,
+    sampler=dict(type='ResumableSampler'),
+    dataset=dict(
+        type='RenderedClips',
+        data_root=data_root,
+        split='train',
+        length=1_000_000,
+        settings=dict(num_frames=8, size=80, blur=(4.0, 24.0)),
+        capture=capture,
+        pipeline=[
+            dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='horizontal'),
+            dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='vertical'),
+            dict(type='RandomTransposeHW', keys=['img', 'gt'], transpose_ratio=0.5),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    num_workers=1,
+    batch_size=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='RenderedClips',
+        data_root=data_root,
+        split='val',
+        length=20,
+        settings=dict(num_frames=12, size=160, blur=(6.0, 30.0)),
+        capture=capture,
+        pipeline=[dict(type='PackInputs')],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = [dict(type='PSNR'), dict(type='PSNR', pred_key='input', prefix='input')]
+test_evaluator = val_evaluator
+val_cfg = dict(type='MultiValLoop')
+test_cfg = dict(type='MultiTestLoop')
+
+train_cfg = dict(type='ResumableTrainLoop', max_iters=1_000_000, val_interval=1000)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0),
+    clip_grad=dict(max_norm=0.1),
+)
+param_scheduler = [dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=200)]
+# The weights that are validated and saved are averages over about the last 500 iterations.
+custom_hooks = [dict(type='EMAHook', momentum=0.002, begin_iter=200)]
+default_hooks = dict(checkpoint=dict(interval=200, max_keep_ckpts=2))
