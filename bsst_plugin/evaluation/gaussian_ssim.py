@@ -22,7 +22,8 @@ def gaussian_ssim(first: np.ndarray, second: np.ndarray) -> float:
     Returns:
         Mean of the map, at most 1.
     """
-    x, y = (image.astype(np.float32) / np.float32(255) for image in (first, second))
+    # Channels first, as for the published numbers: in float32 the order of the axes shows.
+    x, y = (np.moveaxis(i, -1, 0).astype(np.float32) / np.float32(255) for i in (first, second))
     mean_x, mean_y = _blur(x), _blur(y)
     covariance = _blur(x * y) - mean_x * mean_y
     variances = (_blur(x * x) - mean_x**2) + (_blur(y * y) - mean_y**2)

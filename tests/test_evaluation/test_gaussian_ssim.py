@@ -57,7 +57,7 @@ def test_equals_scipy_on_small_images(pair):
 def test_equals_the_definition_on_small_images(pair):
     # The rounding of float32 is of this size where the variance is small.
     exact = definition(*pair, np.float64, tap_by_tap)
-    assert gaussian_ssim(*pair) == pytest.approx(exact, abs=5e-4)
+    assert gaussian_ssim(*pair) == pytest.approx(exact, abs=2e-3)
 
 
 @pytest.fixture(scope='module')
