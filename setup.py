@@ -20,7 +20,7 @@ MIM_CONTENTS = ('configs', 'tools', 'model-index.yml')
 EXTRAS = {
     'flow': ['mmflow>=1.0.0rc0'],
     'tests': ['hypothesis', 'pytest'],
-    'all': ['hypothesis', 'mmflow>=1.0.0rc0', 'openmim', 'pytest', 'tensorboard'],
+    'all': ['hypothesis', 'mmflow>=1.0.0rc0', 'openmim', 'pytest'],
 }
 
 
@@ -109,11 +109,13 @@ setup(
         'Topic :: Scientific/Engineering :: Image Processing',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['visualization/report.html']},
+    entry_points={'console_scripts': ['bsst-deblur=bsst_plugin.commands.deblur_video:main']},
     python_requires='>=3.10',
     # mmcv is missing on purpose: the index has it as source that does not compile as it is, see
     # tools/install_mmcv.py. mmengine imports pkg_resources, which setuptools 81 dropped.
     install_requires=[
-        'av',
+        'av>=18',
         'einops',
         'mmagic>=1.2.0',
         'mmengine>=0.10.4',
@@ -123,6 +125,7 @@ setup(
         'scikit-image',
         'scipy',
         'setuptools<81',
+        'tensorboard',
         'torch>=2.6',
         'torchvision',
     ],

@@ -14,6 +14,7 @@ check_mmcv()
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 # These import mmcv: a missing one must have been named before.
+import bsst_plugin.checkpoints.keep  # noqa: E402, F401
 from bsst_plugin import datasets, evaluation, hooks, models, train_loop  # noqa: E402
 from bsst_plugin.checkpoints.safe_globals import allow_mmengine_checkpoints  # noqa: E402
 

@@ -1,6 +1,7 @@
 """From a command line to an MMEngine runner."""
 
 import argparse
+import errno
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ from mmengine.runner import Runner
 
 from bsst_plugin.datasets.check import check_frame_folders
 from bsst_plugin.errors import UserError
+
+#: A disk is full, over its quota, or cannot be written.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +86,26 @@ def check_datasets(cfg: Config, *splits: str) -> None:
                 check_frame_folders(one.dataset)
 
 
+def run_training(cfg: Config) -> None:
+    """Train.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        UserError: Something that the user can mend; a full disk among it.
+    """
+    try:
+        Runner.from_cfg(cfg).train()
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(
+            f'{error.filename or cfg.work_dir}: cannot be written ({error.strerror}); make room, '
+            f'then --resume'
+        ) from error
+
+
 def run_test(runner: Runner) -> dict[str, float]:
     """Test, and return the metrics: MMagic's test loop only logs them.
 
@@ -110,5 +134,13 @@ def _fit_to_cpu(cfg: Config) -> None:
         optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fp64'):
             optim_wrapper.pop(key, None)
-    if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
-        cfg.env_cfg.dist_cfg.backend = 'gloo'
+    if cfg.launcher == 'pytorch':
+        # MMEngine would give each process a GPU.
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )

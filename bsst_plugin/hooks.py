@@ -1,13 +1,18 @@
-"""How training starts: weights of a part, and parts that wait."""
+"""Hooks for training: how it starts, what ends it, and what it shows."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from mmagic.registry import HOOKS
+from mmagic.structures import DataSample
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.flow.base import read_or_download
@@ -84,6 +89,111 @@ class FrozenStart(Hook):
             raise UserError(f'FrozenStart: the model has no parameters named {list(self.keys)}')
         for parameter in parameters:
             parameter.requires_grad_(runner.iter >= self.iters)
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """End training when the loss or a weight is not a finite number.
+
+    Such weights are never saved. Gradients are not looked at: those of mixed precision are scaled
+    and may overflow, upon which the scaler leaves out the step.
+    """
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Look at the loss.
+
+        Args:
+            runner: The runner.
+            batch_idx: Not used.
+            data_batch: The batch, to name its samples.
+            outputs: Holds ``loss``.
+
+        Raises:
+            UserError: It is infinite or not a number.
+        """
+        loss = float((outputs or {}).get('loss', 0.0))
+        if not math.isfinite(loss):
+            raise UserError(
+                f'iteration {runner.iter + 1}: the loss is {loss}, on {_name_samples(data_batch)}; '
+                f'if these frames are in order, --resume with a lower optim_wrapper.optimizer.lr'
+            )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at the weights.
+
+        Args:
+            runner: The runner.
+            checkpoint: What is about to be saved.
+
+        Raises:
+            UserError: One of them is infinite or not a number.
+        """
+        for name, value in checkpoint['state_dict'].items():
+            if not torch.isfinite(value).all():
+                raise UserError(
+                    f'iteration {runner.iter + 1}: {name} is not finite any more and was not '
+                    f'saved; --resume with a lower optim_wrapper.optimizer.lr'
+                )
+
+
+@HOOKS.register_module()
+class ComparisonImages(Hook):
+    """Show some frames at each validation, blurry, output and sharp, through the visualizer.
+
+    It has to be MMagic's ``ConcatImageVisualizer(fn_key='name', img_keys=['input', 'pred_img',
+    'gt_img'])``.
+
+    Args:
+        interval: Of the validation samples, the first and then one in so many is shown, with the
+            frame in its middle.
+    """
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+
+    @master_only
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Sequence[DataSample] | None = None,
+    ) -> None:
+        """Show a frame.
+
+        Args:
+            runner: The runner.
+            batch_idx: Which batch.
+            data_batch: Not used.
+            outputs: The predictions; clips are ``(t, 3, h, w)``.
+        """
+        if not outputs or batch_idx % self.interval:
+            return
+        sample = outputs[0]
+        images = dict(input=sample.input, pred_img=sample.output.pred_img, gt_img=sample.gt_img)
+        shown = DataSample(metainfo=dict(name=f'val_{batch_idx}'))
+        shown.set_tensor_data({name: _middle(image) for name, image in images.items()})
+        runner.visualizer.add_datasample(shown, step=runner.iter)
+
+
+def _middle(image: Tensor) -> Tensor:
+    return image[len(image) // 2] if image.ndim == 4 else image
+
+
+def _name_samples(data_batch: dict | None) -> str:
+    """The samples of a batch: first and last frame of each clip, or a key."""
+    names = []
+    for sample in (data_batch or {}).get('data_samples', []):
+        paths: Any = sample.get('img_path') or [sample.get('key', 'a sample without a name')]
+        paths = [paths] if isinstance(paths, str) else paths
+        names.append(paths[0] + (f' to {Path(paths[-1]).name}' if len(paths) > 1 else ''))
+    return ' or '.join(names) or 'an unknown sample'
 
 
 def _bare(model: Any) -> nn.Module:

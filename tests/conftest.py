@@ -2,12 +2,16 @@
 
 import copy
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+
+# MMagic imports albumentations, which would ask the network for a newer release of itself.
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 TINY = dict(
     type='BSSTNet',
@@ -84,6 +88,24 @@ def moving_clip():
         return torch.from_numpy(np.stack(frames)).float()[None]
 
     return make
+
+
+@pytest.fixture(scope='session')
+def as_dict():
+    """Spell out a window selection: (clip, row, column) of each place with its frames."""
+
+    def convert(selection):
+        return {
+            tuple(place): (queries, keys)
+            for place, queries, keys in zip(
+                selection.places.tolist(),
+                selection.query_frames.tolist(),
+                selection.key_frames.tolist(),
+                strict=True,
+            )
+        }
+
+    return convert
 
 
 @pytest.fixture(scope='session')

@@ -5,13 +5,11 @@ mim train bsst_plugin bsstnet_demo.py
 """
 
 import argparse
-from pathlib import Path
-
-from mmengine.runner import Runner, find_latest_checkpoint
 
 from bsst_plugin.checkpoints.check import read_state_dict
+from bsst_plugin.checkpoints.keep import newest_checkpoint
 from bsst_plugin.cli import run
-from bsst_plugin.engine import add_common_arguments, check_datasets, load_config
+from bsst_plugin.engine import add_common_arguments, check_datasets, load_config, run_training
 from bsst_plugin.errors import UserError
 
 
@@ -45,15 +43,18 @@ def main() -> None:
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise UserError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        if cfg.optim_wrapper.get('accumulative_counts', 1) > 1:
+            raise UserError(
+                f'{args.config}: --auto-scale-lr does not know of accumulative_counts, which keeps '
+                f'the batch size as it is; leave one of them out'
+            )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
-        if latest is not None:
-            read_state_dict(latest)  # names a damaged file before the runner is built
-        cfg.resume = True
+    latest = newest_checkpoint(cfg.work_dir) if args.resume else None
+    if latest is not None:
+        cfg.resume, cfg.load_from = True, str(latest)
     elif cfg.get('load_from'):
-        read_state_dict(cfg.load_from)
-    Runner.from_cfg(cfg).train()
+        read_state_dict(cfg.load_from)  # names a wrong file before the runner is built
+    run_training(cfg)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ import torch
 from bsst_plugin.models.flow import DISFlow
 
 _ITERATIONS = 5  # to find where a pixel comes from
-_TOLERANCE = 1.0  # pixels by which flows may disagree
+_TOLERANCE = 0.5  # pixels by which it may be missed
 _FLOOR = 1e-3  # of the trust in a frame: where neither is to be trusted, both count
 
 
@@ -86,8 +86,8 @@ def in_between(
     """Interpolate between two frames, at the times s / N for s = 1 to N - 1.
 
     Both frames are warped to the time in between along their own flow to the other, and blended by
-    closeness in time. What is hidden in one of them, is outside of it, or moves so that its origin
-    cannot be found, is taken from the other.
+    closeness in time. What one of them does not show, because it is hidden there or outside, is
+    taken from the other.
 
     Args:
         first: ``(h, w, 3)`` uint8.
@@ -101,28 +101,16 @@ def in_between(
     if count == 1:
         return
     flows = _flow(first, second), _flow(second, first)
-    grid = _grid(flows[0])
-    # Where the other frame shows what this one does, its flow leads back here.
-    seen = [
-        _trust(flow + _sample(back, grid + flow))
-        for flow, back in zip(flows, flows[::-1], strict=True)
-    ]
     lights = settings.light[first], settings.light[second]
     for step in range(1, count):
         time = step / count
-        origins = [_origin(flow, t) for flow, t in zip(flows, (time, 1 - time), strict=True)]
-        # A point of one frame that the other does not show speaks against the other.
-        trust = [
-            found * _sample(seen[1 - side], origins[1 - side][0])
-            for side, (_, found) in enumerate(origins)
-        ]
-        weights = [(1 - time) * np.maximum(trust[0], _FLOOR), time * np.maximum(trust[1], _FLOOR)]
-        pictures = [
-            _sample(light, origin, cv2.INTER_CUBIC)
-            for light, (origin, _) in zip(lights, origins, strict=True)
-        ]
-        part = (weights[1] / (weights[0] + weights[1]))[..., None]
-        yield np.clip(pictures[0] + part * (pictures[1] - pictures[0]), 0, 1)
+        pictures, weights = [], []
+        for light, flow, part in zip(lights, flows, (time, 1 - time), strict=True):
+            origin, trust = _origin(flow, part)
+            pictures.append(_sample(light, origin, cv2.INTER_CUBIC))
+            weights.append((1 - part) * np.maximum(trust, _FLOOR))
+        share = (weights[1] / (weights[0] + weights[1]))[..., None]  # (h, w, 1)
+        yield np.clip(pictures[0] + share * (pictures[1] - pictures[0]), 0, 1)
 
 
 def _flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -131,24 +119,19 @@ def _flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(DISFlow().estimate(*pair)[0].permute(1, 2, 0).numpy())
 
 
-def _grid(flow: np.ndarray) -> np.ndarray:
-    """Position (x, y) of each pixel, ``(h, w, 2)`` float32."""
-    h, w = flow.shape[:2]
-    return np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
-
-
 def _origin(flow: np.ndarray, part: float) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel was before it moved by a part of the flow.
 
     Returns:
         Position (x, y) ``(h, w, 2)`` in the frame, and how far it is to be trusted, ``(h, w)``.
     """
-    # The pixel at p comes from the x with x + part * flow(x) = p.
-    grid = _grid(flow)
+    # The pixel at p comes from the x with x + part * flow(x) = p. Where nothing moves to, as the
+    # frame does not show what comes into view there, this does not settle.
+    h, w = flow.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
     origin = grid - part * flow
     for _ in range(_ITERATIONS):
         before, origin = origin, grid - part * _sample(flow, origin)
-    h, w = flow.shape[:2]
     inside = np.clip(origin, 0, np.array([w - 1, h - 1], np.float32))
     return origin, _trust(origin - before) * _trust(origin - inside)
 

@@ -8,12 +8,10 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from bsst_plugin.errors import UserError
 
@@ -152,16 +150,13 @@ class Frame:
         """
         try:
             data = self.archive.read(self.member) if self.archive else self.path.read_bytes()
-            # OpenCV, the reader of the training, refuses what is cut off but shows what is left of
-            # a damaged PNG; Pillow compares its checksums.
-            with Image.open(BytesIO(data)) as picture:
-                picture.verify()
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except FileNotFoundError as error:
-            gone = f'links to {os.readlink(self.path)}, which is gone'
-            reason = gone if self.path.is_symlink() else 'no such file'
+        except OSError as error:
+            reason = f'cannot be read ({error.strerror or error})'
+            if isinstance(error, FileNotFoundError) and self.path.is_symlink():
+                reason = f'links to {os.readlink(self.path)}, which is gone'
             raise FrameError(f'{self.path}: {reason}') from error
-        except (OSError, SyntaxError, ValueError, cv2.error):
+        except cv2.error:  # an empty file
             image = None
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as e:
             raise FrameError(f'{self.path}: cannot be unpacked ({e})') from e

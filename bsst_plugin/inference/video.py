@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.inference.clip_plan import ClipPlan
 from bsst_plugin.inference.clips import MARGIN, join_clips
-from bsst_plugin.inference.memory import ClipPlan
 from bsst_plugin.inference.spans import plan_spans
 from bsst_plugin.inference.tiling import Flows, deblur_clip, estimate_flows, plan_tiles
 from bsst_plugin.video import Frame, FrameSource
@@ -81,7 +81,7 @@ class VideoDeblurring:
         self.network, self.source, self.plan, self.amp = network, source, plan, amp
         self.views, self.on_progress = dict(views or {}), on_progress
         self.total = len(source.times)
-        self.device = next(network.parameters()).device
+        self.device = next(network.parameters(), torch.empty(0)).device
         estimator: Any = getattr(network, 'flow_estimator', None)
         self.has_flow = estimator is not None
         if estimator is not None and plan.flow_pixels is not None:

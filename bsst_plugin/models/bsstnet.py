@@ -1,11 +1,20 @@
 """BSSTNet, the generator: wires the boxes of Figure 2."""
 
+from functools import partial
+
 import torch
 from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from bsst_plugin.models.bsst import BSSTBlock
+from bsst_plugin.models.fusion import SwinBlock
+from bsst_plugin.models.layers import CAB, GatedCAB, GuidedDeformConv
 
 Flows = tuple[Tensor, Tensor]
+#: Blocks whose activations can be computed twice: small ones, so that few are held at a time.
+RECOMPUTED = (CAB, GatedCAB, GuidedDeformConv, SwinBlock, BSSTBlock)
 
 
 @MODELS.register_module()
@@ -24,6 +33,9 @@ class BSSTNet(BaseModule):
         neck: Config of the transformer, or None to leave it out.
         decoder: Config of the frame decoder.
         flow_refiner: Config of the learned correction of the flows, or None.
+        with_cp: Whether to train with activation checkpointing: only the inputs of blocks are
+            kept, what is inside is computed again on the way back. Takes longer and much less
+            memory; the gradients are the same.
     """
 
     def __init__(
@@ -36,6 +48,7 @@ class BSSTNet(BaseModule):
         neck: dict | None = dict(type='BSST'),
         decoder: dict = dict(type='FrameDecoder'),
         flow_refiner: dict | None = None,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = MODELS.build(encoder)
@@ -46,6 +59,11 @@ class BSSTNet(BaseModule):
         self.fusion = MODELS.build(fusion)
         self.neck = None if neck is None else MODELS.build(neck)
         self.decoder = MODELS.build(decoder)
+        if with_cp:
+            for module in self.modules():
+                if isinstance(module, RECOMPUTED):
+                    # Reentrant checkpoints would lose gradients, and break distributed training.
+                    module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
     def forward(self, lqs: Tensor, flows: Flows | None = None) -> Tensor:
         """Deblur the clips of a batch.

@@ -11,7 +11,7 @@ class FrameByFrame(BaseModule):
     """A network for single images on each frame of a clip.
 
     Args:
-        generator: Config of the network, for instance MMagic's ``NAFNetLocal``.
+        generator: Config of the network, for instance MMagic's ``NAFNet``.
     """
 
     def __init__(self, generator: dict) -> None:

@@ -19,6 +19,9 @@ class SparseWindowAttention(nn.Module):
     standard window attention: at each place the frames that are not queries, in order, are cut
     into groups of t/4, and each group attends within itself.
 
+    ``torch.compile`` works, with graph breaks where the number of windows depends on the data;
+    for the same reason ``torch.export`` does not.
+
     Args:
         channels: Channels of a token.
         num_heads: Attention heads.

@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 
 
 def save_comparison(
-    path: str | Path, columns: Mapping[str, Sequence[np.ndarray]], row_names: Sequence[str]
+    path: str | Path,
+    columns: Mapping[str, Sequence[np.ndarray]],
+    row_names: Sequence[str],
+    column_width: float = 3.0,
 ) -> None:
     """Save a table of pictures.
 
@@ -17,9 +20,11 @@ def save_comparison(
         path: A file that matplotlib can write, its folder exists.
         columns: For each title the pictures below it, ``(h, w, 3)`` uint8 RGB.
         row_names: A name for each row.
+        column_width: Width of a picture in inches, of 120 pixels each.
     """
     first = next(iter(columns.values()))[0]
-    width, height = 3.0 * len(columns), 3.0 * len(row_names) * first.shape[0] / first.shape[1]
+    width = column_width * len(columns)
+    height = column_width * len(row_names) * first.shape[0] / first.shape[1]
     figure = Figure(figsize=(width + 0.4, height + 0.5), layout='constrained')
     grid = figure.subplots(len(row_names), len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):

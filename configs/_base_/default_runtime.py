@@ -13,8 +13,21 @@ default_hooks = dict(
         max_keep_ckpts=3,
         save_best='PSNR',
         rule='greater',
+        backend_args=dict(backend='atomic'),
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    comparison=dict(type='ComparisonImages', interval=10),
+)
+
+# Losses and metrics, and at each validation a few frames (blurry, output, sharp), as files in
+# vis_data/ beside the log and for `tensorboard --logdir work_dirs`.
+visualizer = dict(
+    type='ConcatImageVisualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+    fn_key='name',
+    img_keys=['input', 'pred_img', 'gt_img'],
+    bgr2rgb=True,
 )
 
 env_cfg = dict(

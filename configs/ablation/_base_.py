@@ -1,7 +1,2 @@
 # What the ablations of the paper start from: DVD, the paper's method.
-_base_ = '../bsstnet_gopro.py'
-
-data_root = 'data/dvd'
-train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
-val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
-test_dataloader = val_dataloader
+_base_ = '../bsstnet_dvd.py'

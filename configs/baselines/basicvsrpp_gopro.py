@@ -1,5 +1,5 @@
-# BasicVSR++ with the settings that its authors publish for deblurring GoPro (8 GPUs): 200k iterations
-# of 8 clips of 30 frames. The smallest frame that it takes is 256 x 256.
+# BasicVSR++ with the settings that its authors publish for deblurring GoPro (8 GPUs): 200k
+# iterations of 8 clips of 30 frames. The smallest frame that it takes is 256 x 256.
 _base_ = '_base_.py'
 
 spynet = 'https://download.openmmlab.com/mmediting/restorers/basicvsr/spynet_20210409-c6c1bd09.pth'
@@ -12,7 +12,7 @@ model = dict(
 train_dataloader = dict(batch_size=1, dataset=dict(num_input_frames=30))
 
 max_iters = 200_000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5_000)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_interval=5_000)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.99)),

@@ -1,7 +1,4 @@
 # SST on DVD.
-_base_ = 'sst_gopro.py'
+_base_ = '../bsstnet_dvd.py'
 
-data_root = 'data/dvd'
-train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
-val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=dict(dataset_type='dvd')))
-test_dataloader = val_dataloader
+model = dict(generator=dict(neck=dict(selection=dict(_delete_=True, type='DenseSelection'))))

@@ -15,7 +15,7 @@ train_pipeline = [
 train_dataloader = dict(batch_size=1, dataset=dict(num_input_frames=6, pipeline=train_pipeline))
 
 max_iters = 300_000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5_000)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_interval=5_000)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='Adam', lr=4e-4, betas=(0.9, 0.99)),

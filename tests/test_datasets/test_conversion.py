@@ -452,6 +452,19 @@ def test_archive_with_evil_names(gopro_tree, tmp_path):
     assert listing(tmp_path / 'dst') == expected_names(GOPRO_COUNTS)
 
 
+def test_archive_with_a_damaged_frame(gopro_tree, tmp_path):
+    archive = zipped(gopro_tree, tmp_path / 'GOPRO_Large.zip')
+    frame = (gopro_tree / 'train/GOPR0372_07_00/sharp/000048.png').read_bytes()
+    with zipfile.ZipFile(archive, 'w') as file:  # stored, so that the damage is the frame's
+        for kind in ('blur', 'sharp'):
+            file.writestr(f'train/GOPR0372_07_00/{kind}/000048.png', frame)
+    data = archive.read_bytes()
+    archive.write_bytes(data[::-1].replace(frame[::-1], bytes(len(frame)), 1)[::-1])
+    (line,) = run(archive, tmp_path / 'dst', gopro()).problems
+    named = f'{archive}/train/GOPR0372_07_00/sharp/000048.png'
+    assert line.startswith(f'{named}: cannot be unpacked (Bad CRC-32')
+
+
 def test_full_disk_is_one_line(gopro_tree, tmp_path, monkeypatch):
     def write_bytes(self, data):
         raise OSError(28, 'No space left on device')

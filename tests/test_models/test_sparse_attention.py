@@ -1,4 +1,6 @@
 import math
+import os
+import shutil
 
 import pytest
 import torch
@@ -25,19 +27,10 @@ def patchy_blur(n, t, seed=0):
     return blur * torch.where(blurry, 1.0, 0.2)
 
 
-def naive(attention, tokens, selection, ring):
+def naive(attention, tokens, chosen, ring):
     """Each query token against all tokens of the clip, masked; ``tokens`` (n, t, M, N, c)."""
     n, t, rows, columns, c = tokens.shape
     (wh, ww), (ph, pw), (rh, rw) = attention.window, attention.pool.kernel_size, ring
-    chosen = {
-        tuple(place): (queries, keys)
-        for place, queries, keys in zip(
-            selection.places.tolist(),
-            selection.query_frames.tolist(),
-            selection.key_frames.tolist(),
-            strict=True,
-        )
-    }
     mixed = torch.zeros_like(tokens)
     for clip in range(n):
         x = tokens[clip]
@@ -90,30 +83,30 @@ def naive(attention, tokens, selection, ring):
     ids=['blur-aware', 'few queries', 'dense'],
 )
 @torch.no_grad()
-def test_equals_masked_softmax_over_all_tokens(attention, choose, t, block):
+def test_equals_masked_softmax_over_all_tokens(as_dict, attention, choose, t, block):
     tokens = torch.randn(1, t, *GRID, CHANNELS, dtype=torch.float64)
     selection = choose(patchy_blur(1, t), WINDOW, block)
     assert len(selection.places) > 0
-    expected = naive(attention, tokens, selection, ring=(2, 2))
+    expected = naive(attention, tokens, as_dict(selection), ring=(2, 2))
     torch.testing.assert_close(attention(tokens, selection), expected, atol=1e-10, rtol=0)
 
 
 @torch.no_grad()
-def test_windows_need_not_be_square(randomise):
+def test_windows_need_not_be_square(as_dict, randomise):
     attention = randomise(SparseWindowAttention(6, 3, (2, 4), (2, 4))).double()
     tokens = torch.randn(1, 4, 4, 12, 6, dtype=torch.float64)
     selection = BlurAwareSelection()(torch.rand(1, 4, 4, 12) ** 8, (2, 4), 0)
-    expected = naive(attention, tokens, selection, ring=(1, 2))
+    expected = naive(attention, tokens, as_dict(selection), ring=(1, 2))
     torch.testing.assert_close(attention(tokens, selection), expected, atol=1e-10, rtol=0)
 
 
 @torch.no_grad()
-def test_paper_s_window_ring_and_pool(randomise):
+def test_paper_s_window_ring_and_pool(as_dict, randomise):
     """8 x 8 windows, 4 tokens around them, 4 x 4 tokens to a pooled one."""
     attention = randomise(SparseWindowAttention(4, 1)).double()
     tokens = torch.randn(1, 2, 16, 16, 4, dtype=torch.float64)
     selection = DenseSelection()(torch.zeros(1, 2, 16, 16), (8, 8), 0)
-    expected = naive(attention, tokens, selection, ring=(4, 4))
+    expected = naive(attention, tokens, as_dict(selection), ring=(4, 4))
     torch.testing.assert_close(attention(tokens, selection), expected, atol=1e-10, rtol=0)
 
 
@@ -213,3 +206,22 @@ def test_autocast_stays_near_float32(attention):
         with torch.autocast('cpu', torch.bfloat16):
             out = layer(tokens, selection)
     assert (out - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler'
+)
+@torch.no_grad()
+def test_torch_compile_gives_the_same(randomise):
+    layer = randomise(SparseWindowAttention(CHANNELS, HEADS, WINDOW, POOL))
+    torch._dynamo.reset()
+    compiled = torch.compile(layer)
+    before = torch._dynamo.utils.counters['stats']['unique_graphs']
+    for theta in (0.3, 0.9):  # another number of places
+        tokens = torch.randn(1, 4, *GRID, CHANNELS)
+        selection = BlurAwareSelection(theta)(patchy_blur(1, 4), WINDOW, 0)
+        assert len(selection.places) > 0
+        expected = layer(tokens, selection)
+        torch.testing.assert_close(compiled(tokens, selection), expected, atol=1e-5, rtol=1e-5)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] > before

@@ -15,19 +15,6 @@ from bsst_plugin.models import (
 )
 
 
-def as_dict(selection):
-    """(clip, row, column) of each place that takes part, with its query and key frames."""
-    return {
-        tuple(place): (queries, keys)
-        for place, queries, keys in zip(
-            selection.places.tolist(),
-            selection.query_frames.tolist(),
-            selection.key_frames.tolist(),
-            strict=True,
-        )
-    }
-
-
 def places(token_blur, window):
     n, _, rows, columns = token_blur.shape
     return np.ndindex(n, rows // window[0], columns // window[1])
@@ -75,14 +62,16 @@ def token_blurs(draw, max_t=9):
     query_ratio=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     key_ratio=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
 )
-def test_blur_aware_selection_is_its_definition(blur, block, theta, query_ratio, key_ratio):
+def test_blur_aware_selection_is_its_definition(
+    as_dict, blur, block, theta, query_ratio, key_ratio
+):
     token_blur, window = blur
     selection = BlurAwareSelection(theta, query_ratio, key_ratio)(token_blur, window, block)
     expected = definition(token_blur, window, block, theta, query_ratio, key_ratio)
     assert as_dict(selection) == expected
 
 
-def test_the_paper_s_settings_are_the_defaults():
+def test_the_paper_s_settings_are_the_defaults(as_dict):
     token_blur = torch.rand(1, 8, 8, 16) * (torch.rand(1, 8, 1, 1) < 0.5)
     selection = BlurAwareSelection()(token_blur, (8, 8), 1)
     assert as_dict(selection) == definition(token_blur, (8, 8), 1, 0.3, 0.5, 0.5)
@@ -100,14 +89,14 @@ def test_a_window_as_blurry_as_theta_is_blurry(theta):
 
 
 @pytest.mark.parametrize('block', [0, 1])
-def test_ties_go_to_the_earlier_frame_of_a_long_clip_too(block):
+def test_ties_go_to_the_earlier_frame_of_a_long_clip_too(as_dict, block):
     """Short clips would be sorted in order by chance."""
     selection = BlurAwareSelection()(torch.ones(1, 96, 4, 4), (4, 4), block)
     expected = (list(range(48)), list(range(block, 96, 2)))
     assert as_dict(selection) == {(0, 0, 0): expected}
 
 
-def test_one_frame_answers_itself_in_odd_blocks_too():
+def test_one_frame_answers_itself_in_odd_blocks_too(as_dict):
     selection = BlurAwareSelection()(torch.ones(1, 1, 4, 4), (4, 4), 1)
     assert as_dict(selection) == {(0, 0, 0): ([0], [0])}
 
@@ -118,7 +107,7 @@ def test_one_frame_answers_itself_in_odd_blocks_too():
     block=st.integers(0, 5),
     kind=st.sampled_from([BlurAwareSelection, DenseSelection, ReleasedSelection]),
 )
-def test_every_index_is_valid_and_no_frame_comes_twice(blur, block, kind):
+def test_every_index_is_valid_and_no_frame_comes_twice(as_dict, blur, block, kind):
     token_blur, window = blur
     n, t, rows, columns = token_blur.shape
     grid = (n, rows // window[0], columns // window[1])
@@ -135,7 +124,7 @@ def test_every_index_is_valid_and_no_frame_comes_twice(blur, block, kind):
 
 @settings(max_examples=20, deadline=None)
 @given(blur=token_blurs(), block=st.integers(0, 3))
-def test_dense_selection_takes_everything(blur, block):
+def test_dense_selection_takes_everything(as_dict, blur, block):
     token_blur, window = blur
     everyone = list(range(token_blur.shape[1]))
     expected = {place: (everyone, everyone) for place in places(token_blur, window)}
@@ -144,7 +133,7 @@ def test_dense_selection_takes_everything(blur, block):
 
 @settings(max_examples=20, deadline=None)
 @given(blur=token_blurs(), block=st.integers(0, 3))
-def test_masks_draw_the_selection(blur, block):
+def test_masks_draw_the_selection(as_dict, blur, block):
     token_blur, window = blur
     n, t, rows, columns = token_blur.shape
     grid = (rows // window[0], columns // window[1])
@@ -192,7 +181,7 @@ def released(token_blur, window, num_blocks, theta=0.3):
 
 @pytest.mark.parametrize('t', [4, 8, 12, 16])
 @pytest.mark.parametrize('seed', [0, 1, 2])
-def test_released_selection_is_the_released_code(t, seed):
+def test_released_selection_is_the_released_code(as_dict, t, seed):
     rng = np.random.RandomState(seed)
     level = rng.rand(2, t, 4, 4).repeat(4, axis=2).repeat(4, axis=3)
     token_blur = torch.from_numpy((0.7 * level * rng.rand(2, t, 16, 16)).astype(np.float32))
@@ -212,7 +201,7 @@ def test_released_selection_needs_more_than_theta_in_the_parity_of_the_block():
     assert selection(token_blur, (2, 2), 1).places.tolist() == []
 
 
-def test_released_selection_of_a_clip_does_not_depend_on_the_batch():
+def test_released_selection_of_a_clip_does_not_depend_on_the_batch(as_dict):
     token_blur = torch.rand(3, 8, 8, 8)
     for block in range(3):
         together = as_dict(ReleasedSelection()(token_blur, (4, 4), block))

@@ -12,7 +12,8 @@ import torch
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / 'tests'))
-from tiny_config import render_tiny_dataset, write_tiny_config  # noqa: E402
+from run_command import Done, run_command  # noqa: E402
+from tiny_config import losses, render_tiny_dataset, write_tiny_config  # noqa: E402
 
 MIM = str(Path(sys.executable).with_name('mim'))
 
@@ -23,30 +24,19 @@ def setup(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     data = render_tiny_dataset(folder / 'data')
     config = write_tiny_config(folder / 'tiny.py', data)
-    done = call('tools/train.py', config, '--work-dir', folder / 'straight')
+    done = run_command('tools/train.py', config, '--work-dir', folder / 'straight')
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-def call(*command: object, program: str = sys.executable) -> subprocess.CompletedProcess:
+def mim(*command: object) -> subprocess.CompletedProcess:
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     return subprocess.run(
-        [program, *map(str, command)], cwd=REPO, env=environment, capture_output=True, text=True
+        [MIM, *map(str, command)], cwd=REPO, env=environment, capture_output=True, text=True
     )
 
 
-def losses(work_dir: Path) -> dict[int, float]:
-    """Loss of each iteration, over all logs of a work folder."""
-    out = {}
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
-            if 'loss' in entry:
-                out[entry['iter']] = entry['loss']
-    return out
-
-
-def assert_one_line(done: subprocess.CompletedProcess, *words: object) -> None:
+def assert_one_line(done: Done, *words: object) -> None:
     """Exit code 1, and as the last thing one line that holds ``words``."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert 'Traceback' not in done.stdout + done.stderr
@@ -61,10 +51,10 @@ def assert_one_line(done: subprocess.CompletedProcess, *words: object) -> None:
 def test_resumed_training_has_the_losses_of_an_uninterrupted_one(setup):
     work_dir = setup / 'stopped'
     command = ['tools/train.py', setup / 'tiny.py', '--work-dir', work_dir]
-    first = call(*command, '--cfg-options', 'train_cfg.max_iters=2')
+    first = run_command(*command, '--cfg-options', 'train_cfg.max_iters=2')
     assert first.returncode == 0, first.stderr[-3000:]
     assert set(losses(work_dir)) == {1, 2}
-    second = call(*command, '--resume')
+    second = run_command(*command, '--resume')
     assert second.returncode == 0, second.stderr[-3000:]
     straight = losses(setup / 'straight')
     assert set(straight) == {1, 2, 3, 4} and len(set(straight.values())) == 4
@@ -78,7 +68,7 @@ def test_checkpoint_loads_with_weights_only(setup):
 
 def test_test_command_writes_the_metrics(setup):
     out = setup / 'metrics.json'
-    done = call(
+    done = run_command(
         'tools/test.py',
         setup / 'tiny.py',
         setup / 'straight/iter_4.pth',
@@ -97,11 +87,11 @@ def test_test_command_writes_the_metrics(setup):
 @pytest.mark.slow
 def test_mim_trains_and_tests(setup):
     config, work_dir = setup / 'tiny.py', setup / 'mim'
-    train = call('train', 'bsst_plugin', config, '--gpus', 0, '--work-dir', work_dir, program=MIM)
+    train = mim('train', 'bsst_plugin', config, '--gpus', 0, '--work-dir', work_dir)
     assert train.returncode == 0, train.stderr[-3000:]
     assert losses(work_dir) == losses(setup / 'straight')
     for package in ('bsst_plugin', 'mmagic'):
-        test = call(
+        test = mim(
             'test',
             package,
             config,
@@ -111,7 +101,6 @@ def test_mim_trains_and_tests(setup):
             0,
             '--work-dir',
             setup / f'mim_{package}',
-            program=MIM,
         )
         assert test.returncode == 0, test.stderr[-3000:]
         assert 'input/PSNR' in test.stdout + test.stderr
@@ -120,24 +109,24 @@ def test_mim_trains_and_tests(setup):
 def test_checkpoint_of_another_network(setup):
     wrong = setup / 'wrong.pth'
     torch.save({'state_dict': {'backbone.conv.weight': torch.zeros(3, 3)}}, wrong)
-    done = call('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
+    done = run_command('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
     assert_one_line(done, wrong, 'another network')
 
 
 def test_file_that_is_not_a_checkpoint(setup):
     wrong = setup / 'text.pth'
     wrong.write_text('not a checkpoint')
-    done = call('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
+    done = run_command('tools/test.py', setup / 'tiny.py', wrong, '--work-dir', setup / 'tested')
     assert_one_line(done, wrong, 'not a checkpoint')
 
 
 def test_missing_dataset(setup, tmp_path):
     config = write_tiny_config(tmp_path / 'tiny.py', tmp_path / 'no_data')
-    assert_one_line(call('tools/train.py', config), tmp_path / 'no_data', 'data_root')
+    assert_one_line(run_command('tools/train.py', config), tmp_path / 'no_data', 'data_root')
 
 
 def test_missing_config(tmp_path):
-    assert_one_line(call('tools/train.py', tmp_path / 'no.py'), tmp_path / 'no.py')
+    assert_one_line(run_command('tools/train.py', tmp_path / 'no.py'), tmp_path / 'no.py')
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -147,7 +136,7 @@ def test_frame_that_does_not_decode(setup, tmp_path, workers):
     for frame in (data / 'train/blur').glob('*/*.png'):
         frame.write_bytes(frame.read_bytes()[:60])
     config = write_tiny_config(tmp_path / 'tiny.py', data)
-    done = call(
+    done = run_command(
         'tools/train.py',
         config,
         '--work-dir',

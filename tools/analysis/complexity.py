@@ -1,20 +1,23 @@
 """Count parameters and multiply-accumulates by component.
 
-    python tools/analysis/complexity.py configs/bsstnet_gopro.py --frames 12 24 36 48 60
+python tools/analysis/complexity.py configs/bsstnet_gopro.py --frames 12 24 36 48 60
 
 Shapes go through the network, numbers do not: the operators that would run are counted on tensors
-without memory, the attention for a given share of blurry window places.
+without memory, the attention for a given share of blurry window places. The flow estimator is not
+counted, as in the paper.
 """
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 
 import torch
 from mmagic.registry import MODELS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,9 +27,12 @@ from bsst_plugin.errors import UserError
 from bsst_plugin.models import BSSTNet, WindowSelection
 from bsst_plugin.models.window_selection import Size2
 
+PARTS = ('encoder', 'flow_refiner', 'backbone', 'fusion', 'neck', 'decoder')
 DEFORM = torch.ops.torchvision.deform_conv2d
+SAMPLE = torch.ops.aten.grid_sampler_2d
 WITHOUT = 'without deformable convolution'
-# GFLOPs of a frame in Table 4 of the paper, which are multiply-accumulates, by clip length.
+# GFLOPs of a frame in Table 4 of the paper, which are multiply-accumulates, by clip length; SST is
+# out of memory at 60 frames.
 PAPER = {
     'BSST': {12: 122, 24: 127, 36: 130, 48: 133, 60: 137},
     'SST': {12: 171, 24: 251, 36: 277, 48: 329},
@@ -56,6 +62,16 @@ class FixedShare(nn.Module):
         return self.selection(blur.contiguous(), window, block_index)  # type: ignore[operator]
 
 
+def count_parameters(network: BSSTNet) -> dict[str, int]:
+    """Number of parameters of each component, the flow estimator last."""
+    parts = {name: getattr(network, name) for name in (*PARTS, 'flow_estimator')}
+    return {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in parts.items()
+        if part is not None
+    }
+
+
 def count(network: BSSTNet, frames: int, size: int, share: float) -> dict[str, dict[str, float]]:
     """Multiply-accumulates of a frame.
 
@@ -73,7 +89,10 @@ def count(network: BSSTNet, frames: int, size: int, share: float) -> dict[str, d
         network.neck.selection = FixedShare(network.neck.selection, share)
     clip = torch.empty(1, frames, 3, size, size, device='meta')
     flow = torch.empty(1, frames - 1, 2, -(-size // 4), -(-size // 4), device='meta')
-    counter = FlopCounterMode(display=False, custom_mapping={DEFORM: _deform_flops})
+    # Sampling has no product to count; said here, it is not taken apart into its steps first.
+    counter = FlopCounterMode(
+        display=False, custom_mapping={DEFORM: _deform_flops, SAMPLE: lambda *_, **__: 0}
+    )
     with torch.no_grad(), counter:
         network(clip, (flow, flow))
     counts: dict[str, dict[str, float]] = defaultdict(dict)
@@ -93,8 +112,40 @@ def _deform_flops(
     return 2 * n * h * w * c_out * weight_shape[1] * weight_shape[2] * weight_shape[3]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print and save the tables."""
+    args = _parse_args(argv)
+    generator = _read_generator(args.config)
+    name = Path(args.config).stem
+    out = Path(args.out or f'work_dirs/complexity/{name}_{time.strftime("%Y%m%d_%H%M%S")}')
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f'{out}: exists already; give a new folder as --out')
+
+    console = Console()
+    parameters = count_parameters(MODELS.build(generator))
+    console.print(f'{args.config}: parameters')
+    console.print(_parameter_table(parameters))
+    result: dict[int, dict[str, float]] = {}
+    bar = Console(stderr=True)
+    for frames in track(args.frames, 'counting', console=bar, transient=True):
+        counts = count(MODELS.build(generator), frames, args.size, args.blurry)
+        result[frames] = {
+            **{p: sum(counts[f'BSSTNet.{p}'].values()) for p in PARTS if p in parameters},
+            'all': sum(counts['Global'].values()),
+            WITHOUT: counts['Global']['rest'],
+        }
+    setting = f'{args.size} x {args.size}, {args.blurry:.0%} of the window places blurry'
+    console.print(f'GMAC a frame, {setting}')
+    console.print(_gmac_table(result))
+    console.print(
+        "The paper's GFLOPs are multiply-accumulates and leave out the product of the deformable "
+        f'convolutions: compare them with the row "{WITHOUT}".'
+    )
+    _write(out, parameters, result, name, setting)
+    console.print(f'written: {out / "complexity.json"}, {out / "complexity.png"}', soft_wrap=True)
+
+
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Count parameters and multiply-accumulates by component.'
     )
@@ -104,89 +155,95 @@ def main() -> None:
     parser.add_argument(
         '--blurry', type=float, default=0.5, help='share of the window places that are blurry'
     )
-    parser.add_argument('--out', metavar='DIR', help='write complexity.json and complexity.png')
-    args = parser.parse_args()
-    if not Path(args.config).is_file():
-        raise UserError(f'{args.config}: no such config file')
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        help='new folder for complexity.json and complexity.png (default: in work_dirs/complexity)',
+    )
+    args = parser.parse_args(argv)
+    if min(args.frames) < 1:
+        raise UserError(f'--frames must be at least 1, not {min(args.frames)}')
+    if args.size < 16:
+        raise UserError(f'--size must be at least 16, not {args.size}')
     if not 0 <= args.blurry <= 1:
         raise UserError(f'--blurry must be a share between 0 and 1, not {args.blurry}')
-    generator = Config.fromfile(args.config).model.generator
-    if generator.type != 'BSSTNet':
-        raise UserError(f'{args.config}: its generator is a {generator.type}, not a BSSTNet')
+    return args
 
-    console = Console()
-    parts = ['encoder', 'flow_refiner', 'backbone', 'fusion', 'neck', 'decoder']
-    network = MODELS.build(generator)
-    parameters = {
-        name: sum(p.numel() for p in getattr(network, name).parameters())
-        for name in [*parts, 'flow_estimator']
-        if getattr(network, name) is not None
-    }
-    table = Table(title=f'{args.config}: parameters')
-    for name in ('component', 'M'):
-        table.add_column(name, justify='right' if name == 'M' else 'left')
+
+def _read_generator(path: str) -> ConfigDict:
+    if not Path(path).is_file():
+        raise UserError(f'{path}: no such config file')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: it can fail in any way
+        reason = str(error).strip().splitlines()[:1]
+        raise UserError(f'{path}: not a config ({"".join(reason)})') from error
+    generator = (cfg.get('model') or {}).get('generator') or {}
+    if generator.get('type') != 'BSSTNet':
+        raise UserError(f'{path}: not the config of a BSSTNet (model.generator.type)')
+    return generator
+
+
+def _parameter_table(parameters: dict[str, int]) -> Table:
+    table = Table('component')
+    table.add_column('M', justify='right')
     for name, number in parameters.items():
         table.add_row(name, f'{number / 1e6:.2f}')
     trained = sum(parameters.values()) - parameters['flow_estimator']
     table.add_row('all but flow_estimator', f'{trained / 1e6:.2f}')
-    console.print(table)
+    return table
 
-    names = [name for name in parts if name in parameters]
-    result: dict[int, dict[str, float]] = {}
-    for frames in args.frames:
-        counts = count(MODELS.build(generator), frames, args.size, args.blurry)
-        result[frames] = {
-            **{name: sum(counts.get(f'BSSTNet.{name}', {}).values()) for name in names},
-            'all': sum(counts['Global'].values()),
-            WITHOUT: counts['Global']['rest'],
-        }
-    table = Table(
-        title=f'GMAC a frame, {args.size} x {args.size}, {args.blurry:.0%} of the places blurry'
-    )
-    table.add_column('frames')
-    for frames in args.frames:
+
+def _gmac_table(result: dict[int, dict[str, float]]) -> Table:
+    table = Table('frames')
+    for frames in result:
         table.add_column(str(frames), justify='right')
-    for name in (*names, 'all', WITHOUT):
+    for name in next(iter(result.values())):
         table.add_row(name, *(f'{row[name]:.1f}' for row in result.values()))
     for name, points in PAPER.items():
         table.add_row(f'{name}, Table 4', *(str(points.get(frames, '-')) for frames in result))
-    console.print(table)
-    console.print(
-        "The paper's GFLOPs are multiply-accumulates and leave out the product of the deformable "
-        f'convolutions: compare them with the row "{WITHOUT}".'
-    )
-    if args.out:
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / 'complexity.json').write_text(json.dumps(result, indent=1))
-        _plot(out / 'complexity.png', result, args.config)
-        console.print(f'written: {out / "complexity.json"}, {out / "complexity.png"}')
+    return table
 
 
-def _plot(path: Path, result: dict[int, dict[str, float]], config: str) -> None:
+def _write(
+    out: Path,
+    parameters: dict[str, int],
+    result: dict[int, dict[str, float]],
+    name: str,
+    setting: str,
+) -> None:
+    """Write the numbers and the plot into a new folder, both or none."""
+    partial = out.with_name(f'.{out.name}.partial')
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        content = {'setting': setting, 'parameters': parameters, 'gmac_per_frame': result}
+        (partial / 'complexity.json').write_text(json.dumps(content, indent=1))
+        _plot(partial / 'complexity.png', result, name, setting)
+        partial.rename(out)
+    except OSError as error:
+        raise UserError(f'{out}: cannot be written ({error.strerror})') from error
+
+
+def _plot(path: Path, result: dict[int, dict[str, float]], name: str, setting: str) -> None:
     """GMAC against the length of the clip, beside Table 4."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout='constrained')
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
-    axes.plot(
-        list(result),
-        [row[WITHOUT] for row in result.values()],
-        'o-',
-        label=f'{Path(config).stem}, counted as the paper does',
-    )
-    axes.plot(
-        list(result),
-        [row['all'] for row in result.values()],
-        'o--',
-        label=f'{Path(config).stem}, deformable convolution included',
-    )
-    for name, points in PAPER.items():
-        axes.plot(list(points), list(points.values()), 'x:', label=f'{name}, Table 4 (published)')
+    for row, style, label in (
+        ('all', 'o--', 'deformable convolution included'),
+        (WITHOUT, 'o-', 'counted as the paper does'),
+    ):
+        points = sorted((frames, counts[row]) for frames, counts in result.items())
+        axes.plot(*zip(*points, strict=True), style, label=f'{name}, {label}')
+    for kind, published in PAPER.items():
+        axes.plot(*zip(*published.items(), strict=True), 'x:', label=f'{kind}, Table 4 (256 x 256)')
+    axes.set_xticks(sorted({*result, *PAPER['BSST']}))
     axes.set_xlabel('frames in a clip')
-    axes.set_ylabel('GMAC a frame')
+    axes.set_ylabel('GMAC a frame (the paper: GFLOPs)')
     axes.set_ylim(bottom=0)
-    axes.legend()
+    axes.set_title(setting, fontsize='medium')
+    axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)
 
 

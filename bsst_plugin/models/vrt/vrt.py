@@ -1,7 +1,9 @@
 """VRT, the generator: eight stages of temporal mutual self attention and parallel warping."""
 
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from einops import rearrange
 from mmagic.registry import MODELS
@@ -112,8 +114,8 @@ class VRT(BaseModule):
         super().__init__()
         self.window = window = (window[0], window[1], window[2])
         blocks = [*depths, *refine_depths]
-        rates = torch.linspace(0, drop_path_rate, sum(blocks)).split(blocks)
-        drop_paths = [part.tolist() for part in rates]
+        rates = iter(np.linspace(0, drop_path_rate, sum(blocks)).tolist())
+        drop_paths = [list(itertools.islice(rates, depth)) for depth in blocks]
         self.spynet = PyramidSPyNet()
         self.embed = conv3x3(9 * 3, channels)
         self.stages = nn.ModuleList(

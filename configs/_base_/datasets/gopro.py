@@ -28,9 +28,9 @@ train_dataloader = dict(
     num_workers=4,
     batch_size=1,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='ResumableSampler', shuffle=True),
     dataset=dict(
-        type='BasicFramesDataset',
+        type='SeededFramesDataset',
         metainfo=dict(dataset_type='gopro', task_name='deblur'),
         data_root=data_root,
         data_prefix=dict(img='train/blur', gt='train/GT'),

@@ -37,3 +37,5 @@ model = dict(
     # The paper's tiles; longer clips than those of its evaluation are cut in time, too.
     test_cfg=dict(tile=256, overlap=64, merge='cut', num_frames=48),
 )
+# In distributed training: a clip without blurry windows gives some layers no gradient.
+find_unused_parameters = True

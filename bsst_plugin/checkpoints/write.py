@@ -1,0 +1,49 @@
+"""Checkpoints that ``--checkpoint`` takes, made from weights of other code."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from bsst_plugin.errors import UserError
+
+
+def check_is_new(dst: Path) -> None:
+    """Refuse to overwrite a file.
+
+    Args:
+        dst: The file to be written.
+
+    Raises:
+        UserError: It exists already.
+    """
+    if dst.exists():
+        raise UserError(f'{dst}: exists already; remove it or give another name')
+
+
+def write_checkpoint(dst: Path, state: Mapping[str, Tensor], cfg: Config) -> None:
+    """Write the weights of a generator as a checkpoint of MMEngine.
+
+    Args:
+        dst: The file to write.
+        state: The generator's tensors by name.
+        cfg: The config they belong to; it goes into the file.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    content = {
+        'meta': {'cfg': cfg.pretty_text},
+        'state_dict': {f'generator.{name}': tensor for name, tensor in state.items()},
+    }
+    partial = dst.with_name(f'.{dst.name}.partial')
+    try:
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, 'wb') as file:
+            torch.save(content, file)
+        os.replace(partial, dst)
+    except OSError as error:
+        raise UserError(f'{dst}: cannot be written ({error.strerror})') from error

@@ -1,0 +1,1 @@
+"""Commands that are installed with the package."""

@@ -1,0 +1,300 @@
+"""Deblur a video or a folder of frames: the command ``bsst-deblur``."""
+
+import argparse
+import errno
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import av.error
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+
+from bsst_plugin import __version__
+from bsst_plugin.checkpoints.load import LoadedNetwork, load_network
+from bsst_plugin.cli import run
+from bsst_plugin.commands.deblur_video_arguments import VIEWS, parse_args
+from bsst_plugin.commands.looks import keep_pairs, to_8_bits, write_job_report, write_preview
+from bsst_plugin.commands.targets import Targets, plan_targets
+from bsst_plugin.errors import UserError
+from bsst_plugin.inference.clip_plan import ClipPlan, choose_plan
+from bsst_plugin.inference.memory import parse_size, peak_memory
+from bsst_plugin.inference.partial import PartialRun
+from bsst_plugin.inference.tiling import Tiling
+from bsst_plugin.inference.video import FinishedClip, VideoDeblurring
+from bsst_plugin.video import (
+    FolderWriter,
+    Frame,
+    FrameSource,
+    FrameWriter,
+    Look,
+    VideoWriter,
+    open_source,
+    upright,
+)
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    run(deblur_video)
+
+
+def deblur_video(argv: Sequence[str] | None = None) -> None:
+    """Deblur a video.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None.
+
+    Raises:
+        UserError: A mistake to put right.
+    """
+    args = parse_args(argv)
+    begin = time.perf_counter()
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    limit = None if args.max_memory is None else parse_size(args.max_memory)
+    device = _device(args.device)
+    source_path = Path(args.input)
+    targets = plan_targets(source_path, args.output, args.show, args.preview > 0, args.report)
+    with console.status(f'reading {args.input}'):
+        source = open_source(source_path, args.fps)
+    if source.broken:
+        console.print(f'{args.input}: {source.broken} damaged pieces are left out')
+    job = PartialRun(targets.output)
+    going_on = args.resume and job.finished > 0
+    if going_on:
+        # What is made first or last may be there already.
+        checked = replace(targets, shows={}, preview=None, report=None)
+        targets = replace(targets, preview=None)
+    elif job.finished and not args.overwrite:
+        raise UserError(
+            f'{targets.output}: there is an unfinished run; add --resume to go on with it, or '
+            f'--overwrite to start again'
+        )
+    (checked if going_on else targets).check(source, args.overwrite)
+    with console.status('loading the network'):
+        loaded = load_network(args.checkpoint, args.config)
+    loaded.network.to(device)
+    _check_views(loaded, args.show)
+    amp = _autocast_type(device) if args.amp else None
+    settings = _settings(args, loaded, device)
+    if going_on:
+        plan = _read_plan(job.state()['plan'])
+    else:
+        with console.status('measuring the memory that the network needs'):
+            plan = choose_plan(
+                loaded.network,
+                device,
+                amp,
+                len(source.times),
+                source.size,
+                (6 if not source.deep else 12) + 3 * len(args.show),
+                limit,
+            )
+    views = {show: VIEWS[show] for show in args.show if show in VIEWS}
+    deblurring = VideoDeblurring(loaded.network, source, plan, amp, views)
+    if going_on:
+        read = deblurring.read_until(job.finished)
+        job.check(settings, source.files, read)
+        console.print(f'going on with frame {deblurring.start_of(job.finished)}')
+    else:
+        job.start({'settings': settings, 'files': source.files, 'plan': asdict(plan)})
+    tile = f'tiles of {plan.tiling.tile}' if max(source.size) > plan.tiling.tile else 'whole frames'
+    console.print(f'{plan.num_frames} frames at a time, {tile}')
+    with _kept(job, targets.output, len(deblurring.clips)):
+        _process(args, deblurring, targets, job, console)
+        if targets.report is not None:
+            seconds = time.perf_counter() - begin
+            described = _describe(args, loaded, plan, device, seconds)
+            write_job_report(targets.report, job, source, described)
+        job.remove()
+    print(
+        f'{len(source.times)} frames in {time.perf_counter() - begin:.1f} s, peak memory '
+        f'{peak_memory(device) / 1e9:.2f} GB: {targets.output}'
+    )
+
+
+def _process(
+    args: argparse.Namespace,
+    deblurring: VideoDeblurring,
+    targets: Targets,
+    job: PartialRun,
+    console: Console,
+) -> None:
+    """Deblur what is not finished yet and put the outputs in place."""
+    source = deblurring.source
+    writers = _writers(args, source, targets, job)
+    first = job.finished
+    total = len(source.times)
+    with _progress_bar(console) as bar:
+        if targets.preview is not None:
+            write_preview(targets.preview, args.preview, deblurring, bar)
+            console.print(f'preview: {targets.preview}')
+        done = deblurring.start_of(first)
+        task = bar.add_task('deblurring', total=total, completed=done, begun=done)
+        deblurring.on_progress = lambda frames: bar.advance(task, frames)
+        for clip in deblurring.run(first, job.tails()):
+            for name, writer in writers.items():
+                writer.write_clip(clip.index, _shown(clip, name, source.look))
+            if targets.report is not None:
+                keep_pairs(job.folder, clip, total, source.look)
+            job.commit(clip.index, clip.motion, clip.tail)
+            state = job.state()
+            if state['plan'] != asdict(deblurring.plan):  # a GPU ran out of memory
+                job.update({**state, 'plan': asdict(deblurring.plan)})
+    with console.status('joining'):
+        for writer in reversed(writers.values()):
+            for note in writer.finish(len(deblurring.clips)):
+                console.print(note)
+
+
+def _writers(
+    args: argparse.Namespace, source: FrameSource, targets: Targets, job: PartialRun
+) -> dict[str, FrameWriter]:
+    """The writer of the output, and of each further video by what it shows."""
+    codec = (args.codec, args.crf)
+    output: FrameWriter
+    if targets.is_folder:
+        output = FolderWriter(targets.output, job.folder, source)
+    else:
+        output = VideoWriter(targets.output, job.folder, source, source.size, source.look, *codec)
+    writers: dict[str, FrameWriter] = {'': output}
+    height, width = upright(np.empty((*source.size, 0)), source.look.matrix).shape[:2]
+    for show, path in targets.shows.items():
+        size = (height, 2 * width if show == 'compare' else width)
+        writers[show] = VideoWriter(path, job.folder, source, size, Look(), *codec, sound=False)
+    return writers
+
+
+def _shown(clip: FinishedClip, name: str, look: Look) -> list[Frame]:
+    """The frames of a clip for one of the writers."""
+    if not name:
+        return clip.deblurred
+    if name == 'compare':
+        pictures = [
+            np.concatenate([upright(to_8_bits(frame.pixels), look.matrix) for frame in pair], 1)
+            for pair in zip(clip.frames, clip.deblurred, strict=True)
+        ]
+    else:
+        pictures = [upright(picture, look.matrix) for picture in clip.views[name]]
+    return [Frame(picture, '') for picture in pictures]
+
+
+@contextmanager
+def _kept(job: PartialRun, output: Path, clips: int) -> Iterator[None]:
+    """Say what becomes of the finished clips when a run ends early."""
+    try:
+        yield
+    except BaseException as error:
+        kept = ''
+        if not job.finished:
+            job.remove()
+        else:
+            kept = f'{job.finished} of {clips} clips are kept: go on with --resume'
+        number = getattr(error, 'errno', None)
+        if isinstance(error, KeyboardInterrupt) and kept:
+            raise UserError(f'{output}: interrupted; {kept}') from error
+        if isinstance(error, UserError) and kept:
+            raise UserError(f'{error} ({kept})') from error
+        if isinstance(error, OSError | av.error.FFmpegError):
+            reason = 'no space left' if number == errno.ENOSPC else error.strerror
+            raise UserError(f'{output}: cannot be written ({reason}); {kept}') from error
+        raise
+
+
+def _progress_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('{task.completed:.0f} of {task.total:.0f}'),
+        _Rate(''),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=600,
+    )
+
+
+class _Rate(TextColumn):
+    """Frames per second of this run."""
+
+    def render(self, task: Task) -> Any:
+        begun = task.fields.get('begun', 0)
+        if task.elapsed and task.completed > begun:
+            self.text_format = f'{(task.completed - begun) / task.elapsed:.2f} frames/s'
+        return super().render(task)
+
+
+def _settings(
+    args: argparse.Namespace, loaded: LoadedNetwork, device: torch.device
+) -> dict[str, Any]:
+    """What has to be the same when a run is resumed."""
+    return {
+        'version': __version__,
+        'checkpoint': hashlib.sha256(loaded.checkpoint.read_bytes()).hexdigest()[:16],
+        'config': hashlib.sha256(loaded.config.encode()).hexdigest()[:16],
+        'device': device.type,
+        'amp': args.amp,
+        'max-memory': args.max_memory,
+        'codec': args.codec,
+        'crf': args.crf,
+        'fps': str(args.fps),
+        'show': sorted(args.show),
+        'report': args.report is not None,
+    }
+
+
+def _describe(
+    args: argparse.Namespace,
+    loaded: LoadedNetwork,
+    plan: ClipPlan,
+    device: torch.device,
+    seconds: float,
+) -> dict[str, object]:
+    """The settings for the report."""
+    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
+    return {
+        'output': args.output or 'beside the input',
+        'checkpoint': loaded.checkpoint,
+        'network': f'{type(loaded.network).__name__}, {parameters / 1e6:.2f} M parameters',
+        'device': f'{device}{", mixed precision" if args.amp else ""}',
+        'frames at a time': plan.num_frames,
+        'tiles': f'at most {plan.tiling.tile} x {plan.tiling.tile}, {plan.tiling.overlap} shared',
+        'memory': f'{peak_memory(device) / 1e9:.2f} GB (limit: {args.max_memory or "none given"})',
+        'time': f'{seconds:.1f} s',
+        'version': __version__,
+    }
+
+
+def _read_plan(state: dict[str, Any]) -> ClipPlan:
+    return ClipPlan(**{**state, 'tiling': Tiling(**state['tiling'])})
+
+
+def _check_views(loaded: LoadedNetwork, shows: Sequence[str]) -> None:
+    """Check that the network has what shall be shown."""
+    network: Any = loaded.network
+    for show in shows:
+        lacks = show in VIEWS and not hasattr(network, 'motion')
+        if lacks or (show == 'windows' and network.neck is None):
+            raise UserError(f'--show {show}: the network of {loaded.checkpoint} has none to show')
+
+
+def _device(name: str) -> torch.device:
+    available = {
+        'cuda': torch.cuda.is_available(),
+        'mps': torch.backends.mps.is_available(),
+        'cpu': True,
+    }
+    if name == 'auto':
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f'--device {name}: not on this machine; leave it out for the best there is')
+    return torch.device(name)
+
+
+def _autocast_type(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == 'cpu' else torch.float16
