@@ -117,7 +117,7 @@ class FiniteLossHook(Hook):
         Raises:
             UserError: It is infinite or not a number.
         """
-        loss = float((outputs or {}).get('loss', 0.0))
+        loss = float(torch.as_tensor((outputs or {}).get('loss', 0.0)).detach())
         if not math.isfinite(loss):
             raise UserError(
                 f'iteration {runner.iter + 1}: the loss is {loss}, on {_name_samples(data_batch)}; '

@@ -1,11 +1,16 @@
 """Every config builds, without files and without a network."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
-from mmagic.registry import MODELS
+import torch
+import yaml
+from mmagic.registry import MODELS, PARAM_SCHEDULERS
 from mmagic.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in str(path))
@@ -89,3 +94,129 @@ def test_evaluation_is_the_protocol_of_the_paper(path):
 def test_alignment_of_table_6():
     alignment = build('ablation/table6_sffa.py').generator.backbone.alignments[0]
     assert alignment.__class__.__name__ == 'FlowGuidedAlignment'
+
+
+# Names of parameters that learn more slowly, in the paper's network and in the released one.
+SLOW = {
+    r'backbone\..*\.conv_offset\.': 0.25,
+    r'neck\.(soft_split|soft_composition|compose_conv)\.': 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    'name, base_lr, refiner',
+    [
+        ('bsstnet_gopro', 4e-4, None),
+        ('bsstnet_gopro_1gpu', 4e-4, None),
+        ('bsstnet_gopro_released', 4e-4, 0.1),
+        ('bsstnet_dvd_released', 4e-4, 0.25),
+        ('bsstnet_gopro_finetune', 5e-5, 0.1),
+        ('bsstnet_dvd_finetune', 5e-5, 0.25),
+    ],
+)
+def test_learning_rates_reach_the_parameters(name, base_lr, refiner):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    model = MODELS.build(cfg.model)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    del cfg.optim_wrapper['loss_scale']  # mixed precision needs a GPU
+    wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {}
+    for group in wrapper.optimizer.param_groups:
+        (parameter,) = group['params']
+        if parameter.requires_grad:
+            found[names[id(parameter)].removeprefix('generator.')] = group['lr'] / base_lr
+    slow = SLOW if refiner is None else {r'flow_refiner\.': refiner, **SLOW}
+    for pattern in slow:
+        assert any(re.match(pattern, name) for name in found), pattern
+    for name, factor in found.items():
+        expected = [value for pattern, value in slow.items() if re.match(pattern, name)]
+        assert factor == pytest.approx(expected[0] if expected else 1), name
+
+
+@pytest.mark.parametrize(
+    'name, steps, lr, warmup, iterations_per_step',
+    [
+        ('bsstnet_gopro', 600_000, 4e-4, 1_000, 1),
+        ('bsstnet_dvd', 600_000, 4e-4, 1_000, 1),
+        ('bsstnet_bsd', 600_000, 4e-4, 1_000, 1),
+        ('bsstnet_gopro_1gpu', 600_000, 4e-4, 1_000, 8),
+        ('bsstnet_gopro_finetune', 20_000, 5e-5, 500, 1),
+    ],
+)
+def test_schedule(name, steps, lr, warmup, iterations_per_step):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    assert cfg.train_cfg.max_iters == steps * iterations_per_step
+    assert cfg.optim_wrapper.get('accumulative_counts', 1) == iterations_per_step
+    # What is not in a checkpoint, gradients that add up, is complete when it is written.
+    assert cfg.default_hooks.checkpoint.interval % iterations_per_step == 0
+    # The same curve in a hundredth of the iterations.
+    optimizer = torch.optim.AdamW(
+        [torch.nn.Parameter(torch.zeros(1))], cfg.optim_wrapper.optimizer.lr
+    )
+    schedulers = []
+    for settings in cfg.param_scheduler:
+        shorter = {
+            key: value // (100 * iterations_per_step) if key in ('begin', 'end', 'T_max') else value
+            for key, value in settings.items()
+        }
+        schedulers.append(PARAM_SCHEDULERS.build(dict(shorter, optimizer=optimizer)))
+    steps, warmup = steps // 100, warmup // 100
+    for step in range(steps):
+        if step >= warmup:
+            progress = (step - warmup) / (steps - warmup)
+            expected = 1e-7 + (lr - 1e-7) * (1 + math.cos(math.pi * progress)) / 2
+            assert optimizer.param_groups[0]['lr'] == pytest.approx(expected, rel=2e-3), step
+        else:
+            assert optimizer.param_groups[0]['lr'] < lr
+        for scheduler in schedulers:
+            scheduler.step()
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(1e-7, rel=0.1)
+
+
+@pytest.mark.parametrize('name', ['bsstnet_gopro', 'bsstnet_dvd', 'bsstnet_bsd'])
+def test_recipe(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
+    settings = {key: wrapper.optimizer[key] for key in ('type', 'betas', 'weight_decay')}
+    assert settings == dict(type='AdamW', betas=(0.9, 0.99), weight_decay=0)
+    assert wrapper.clip_grad == dict(max_norm=0.01)
+    assert loader.batch_size == 1 and cfg.auto_scale_lr.base_batch_size == 8
+    assert loader.dataset.num_input_frames == 24
+    steps = {step.type: step for step in loader.dataset.pipeline}
+    assert steps['PairedRandomCrop'].gt_patch_size == 256
+    assert {'Flip', 'RandomTransposeHW'} <= set(steps)
+    assert cfg.default_hooks.checkpoint.save_best == 'PSNR'
+
+
+def test_datasets():
+    roots = {'gopro': 'data/gopro', 'dvd': 'data/dvd', 'bsd': 'data/bsd_3ms24ms'}
+    for name, root in roots.items():
+        cfg = Config.fromfile(CONFIGS / f'bsstnet_{name}.py')
+        for split in ('train', 'val', 'test'):
+            dataset = cfg[f'{split}_dataloader'].dataset
+            folder = 'valid' if (name, split) == ('bsd', 'val') else split.replace('val', 'test')
+            assert dataset.data_root == root
+            assert dataset.data_prefix == dict(img=f'{folder}/blur', gt=f'{folder}/GT')
+            assert dataset.metainfo.dataset_type == name
+
+
+def test_finetuning_starts_from_the_released_network():
+    for name in ('gopro', 'dvd'):
+        released, finetune = (
+            Config.fromfile(CONFIGS / f'bsstnet_{name}_{kind}.py')
+            for kind in ('released', 'finetune')
+        )
+        assert finetune.model == released.model
+        assert finetune.load_from == f'checkpoints/bsstnet_{name}_released.pth'
+        assert finetune.train_dataloader == released.train_dataloader
+
+
+def test_model_index_lists_the_configs():
+    index = yaml.safe_load((CONFIGS.parent / 'model-index.yml').read_text())
+    (metafile,) = index['Import']
+    content = yaml.safe_load((CONFIGS.parent / metafile).read_text())
+    listed = {model['Name']: model['Config'] for model in content['Models']}
+    assert listed == {path.stem: f'configs/{path.name}' for path in CONFIGS.glob('*.py')}
+    collections = {collection['Name'] for collection in content['Collections']}
+    assert {model['In Collection'] for model in content['Models']} <= collections

@@ -1,68 +1,78 @@
+"""Hooks, with a runner that only counts; see test_tools/test_faults.py for real runs."""
+
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from mmagic.registry import HOOKS, VISUALIZERS
+from mmagic.structures import DataSample
+from mmagic.utils import register_all_modules
 from mmengine.config import Config
-from torch import nn
 
 from bsst_plugin.errors import UserError
-from bsst_plugin.hooks import FrozenStart, PretrainedPart
+
+RUNTIME = Path(__file__).resolve().parents[1] / 'configs/_base_/default_runtime.py'
+RUNNER = SimpleNamespace(iter=6)
+FRAMES = [f'data/train/blur/GOPR0372/{i:05d}.png' for i in (3, 4, 5)]
 
 
 @pytest.fixture
-def runner():
-    model = nn.ModuleDict(dict(flow=nn.Conv2d(1, 2, 1), rest=nn.Conv2d(2, 1, 1)))
-    model.flow.register_buffer('mean', torch.ones(1))
-    return SimpleNamespace(model=model, iter=0, cfg=Config(dict(load_from=None)))
+def finite():
+    return HOOKS.build(dict(type='FiniteLossHook'))
 
 
-@pytest.fixture
-def weights(tmp_path):
-    path = tmp_path / 'flow.pth'
-    torch.save({'weight': torch.full((2, 1, 1, 1), 7.0), 'bias': torch.full((2,), 8.0)}, path)
-    return str(path)
+def batch(*metainfos):
+    return dict(data_samples=[DataSample(metainfo=metainfo) for metainfo in metainfos])
 
 
-def test_training_starts_from_the_weights_of_the_part(runner, weights):
-    rest = runner.model.rest.weight.clone()
-    PretrainedPart('flow', weights).before_train(runner)
-    assert (runner.model.flow.weight == 7).all() and (runner.model.flow.bias == 8).all()
-    assert runner.model.flow.mean == 1
-    assert torch.equal(runner.model.rest.weight, rest)
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_loss_that_is_not_finite(finite, value):
+    data = batch(dict(img_path=FRAMES), dict(key='train_000007'))
+    with pytest.raises(UserError) as error:
+        finite.after_train_iter(RUNNER, 0, data, dict(loss=torch.tensor(value)))
+    message = str(error.value)
+    assert '\n' not in message
+    assert message.startswith(f'iteration 7: the loss is {value}, on {FRAMES[0]} to 00005.png or')
+    assert 'train_000007' in message and 'lr' in message
 
 
-@pytest.mark.parametrize('state', [dict(iter=5), dict(cfg=Config(dict(load_from='x.pth')))])
-def test_a_checkpoint_goes_before_the_weights_of_the_part(runner, weights, state):
-    before = runner.model.flow.weight.clone()
-    vars(runner).update(state)
-    PretrainedPart('flow', weights).before_train(runner)
-    assert torch.equal(runner.model.flow.weight, before)
+def test_sample_without_a_name(finite):
+    for data in (None, {}, batch({})):
+        with pytest.raises(UserError, match='iteration 7: .* a'):
+            finite.after_train_iter(RUNNER, 0, data, dict(loss=float('nan')))
 
 
-@pytest.mark.parametrize('state', [{'weight': torch.zeros(2, 1, 1, 1)}, {'other': torch.zeros(1)}])
-def test_weights_of_another_network_are_refused(runner, weights, state):
-    if 'other' in state:
-        state |= torch.load(weights, weights_only=True)
-    torch.save(state, weights)
-    with pytest.raises(UserError, match=f'{weights}.*not the weights of flow'):
-        PretrainedPart('flow', weights).before_train(runner)
+def test_finite_loss_passes(finite):
+    large = torch.tensor(65504.0, dtype=torch.float16)  # times any loss scale it overflows
+    for loss in (0.5, torch.tensor(0.5), large):
+        finite.after_train_iter(RUNNER, 0, batch(dict(img_path=FRAMES)), dict(loss=loss))
 
 
-def test_parameters_are_frozen_at_first(runner):
-    hook, model = FrozenStart(['flow'], iters=2), runner.model
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    changed = []
-    for runner.iter in range(4):
-        hook.before_train_iter(runner, batch_idx=0)
-        before = model.flow.weight.clone(), model.rest.weight.clone()
-        optimizer.zero_grad()
-        model.rest(model.flow(torch.ones(1, 1, 2, 2))).square().sum().backward()
-        optimizer.step()
-        after = model.flow.weight, model.rest.weight
-        changed.append(tuple(not torch.equal(*pair) for pair in zip(before, after, strict=True)))
-    assert changed == [(False, True)] * 2 + [(True, True)] * 2
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_such_weights_are_not_saved(finite, value):
+    state = dict(first=torch.ones(2), count=torch.tensor(3), second=torch.tensor([1.0, value]))
+    with pytest.raises(UserError, match='iteration 7: second is not finite'):
+        finite.before_save_checkpoint(RUNNER, dict(state_dict=state))
+    del state['second']
+    finite.before_save_checkpoint(RUNNER, dict(state_dict=state))
 
 
-def test_names_without_parameters_are_refused(runner):
-    with pytest.raises(UserError, match='spynet'):
-        FrozenStart(['spynet'], iters=2).before_train_iter(runner, batch_idx=0)
+def test_comparison_shows_the_middle_frame(tmp_path):
+    register_all_modules(init_default_scope=True)
+    cfg = Config.fromfile(RUNTIME)
+    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+    visualizer = VISUALIZERS.build(dict(cfg.visualizer, save_dir=str(tmp_path), name='comparison'))
+    # What MMagic's models hand out is BGR, as OpenCV reads it.
+    clips = torch.randint(0, 256, (3, 5, 3, 16, 24)).float()
+    sample = DataSample(input=clips[0], gt_img=clips[2], output=DataSample(pred_img=clips[1]))
+    hook = HOOKS.build(cfg.default_hooks.comparison)
+    runner = SimpleNamespace(iter=500, visualizer=visualizer)
+    for index in range(hook.interval + 1):
+        hook.after_val_iter(runner, index, None, [sample])
+    shown = sorted(tmp_path.rglob('*.png'))
+    assert [path.name for path in shown] == ['val_0_500.png', f'val_{hook.interval}_500.png']
+    expected = torch.cat(list(clips[:, 2]), dim=2).permute(1, 2, 0).numpy().astype(np.uint8)
+    assert np.array_equal(cv2.imread(str(shown[0])), expected)

@@ -32,7 +32,9 @@ class BlurSettings:
         size: Height and width of a frame.
         exposure: Part of the time between two frames during which the shutter is open, (0, 1].
         blur: Range of the longest blur of a clip: how far a corner of the frame moves during the
-            exposure when the camera is fastest. At other times it moves less, down to 3 %.
+            exposure when the camera is fastest. At other times it moves less.
+        slowest: Lowest speed as a part of the highest. Near zero some frames are almost sharp, as
+            in real shaky video.
         angle: Largest rotation of the camera to either side, degrees.
         zoom: Largest relative change of scale.
         travel: Largest translation to either side, as a part of ``size``.
@@ -45,6 +47,7 @@ class BlurSettings:
     size: int = 256
     exposure: float = 0.8
     blur: tuple[float, float] = (8.0, 24.0)
+    slowest: float = 0.03
     angle: float = 3.0
     zoom: float = 0.03
     travel: float = 0.3
@@ -57,8 +60,8 @@ class BlurSettings:
             raise ValueError(f'needs num_frames >= 1, size >= 16 and ascending ranges: {self}')
         if not (0 < self.exposure <= 1 and self.max_step > 0 and 0 <= self.angle <= 45):
             raise ValueError(f'needs 0 < exposure <= 1, max_step > 0, 0 <= angle <= 45: {self}')
-        if not (0 <= self.zoom < 1 and self.travel >= 0):
-            raise ValueError(f'needs 0 <= zoom < 1 and travel >= 0: {self}')
+        if not (0 <= self.zoom < 1 and self.travel >= 0 and 0 < self.slowest <= 1):
+            raise ValueError(f'needs 0 <= zoom < 1, travel >= 0, 0 < slowest <= 1: {self}')
 
     @property
     def reach(self) -> float:

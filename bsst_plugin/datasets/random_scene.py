@@ -14,7 +14,6 @@ from .blur_synthesis import BlurSettings, Layer, Scene, content_steps, square_co
 
 _LOOP_KNOTS = 7  # control points of a camera path
 _SPEED_GAP = 2.5  # frames between two control points of the speed
-_SLOWEST = 0.03  # lowest speed as a part of the highest: some frames must be almost sharp
 _SOFT_EDGE = 1.5  # pixels from outside to inside of a cut-out: how sharp photographed edges are
 
 
@@ -134,7 +133,8 @@ def random_motion(
 
     times = np.arange(-2, settings.num_frames + 3 * _SPEED_GAP, _SPEED_GAP)
     speed = rng.uniform(0, 1, len(times)) ** 2
-    speed = _SLOWEST + (1 - _SLOWEST) * (speed - speed.min()) / np.ptp(speed)
+    slowest = settings.slowest
+    speed = slowest + (1 - slowest) * (speed - speed.min()) / np.ptp(speed)
     # On a short path (a photograph hardly larger than the frame) a long blur would go in circles.
     longest = min(rng.uniform(*settings.blur), lengths[-1] / 6)
     speed *= longest / settings.exposure

@@ -22,15 +22,16 @@ class FrameByFrame(BaseModule):
         """Restore the frames of a batch, all at once only where their gradients are wanted.
 
         Args:
-            lqs: ``(n, t, 3, h, w)``, frames in [0, 1].
+            lqs: ``(n, t, 3, h, w)``, frames in [0, 1], or ``(n, 3, h, w)``, which is how MMagic
+                packs clips of one frame.
 
         Returns:
-            ``(n, t, 3, h, w)``.
+            Same shape.
         """
-        frames = lqs.flatten(0, 1)
+        frames = lqs.flatten(0, -4)
         size = len(frames) if torch.is_grad_enabled() else 1
         out = torch.cat([self.generator(part) for part in frames.split(size)])
-        return out.unflatten(0, lqs.shape[:2])
+        return out.reshape(lqs.shape)
 
 
 @MODELS.register_module()
@@ -49,10 +50,10 @@ class FrameByFrameLoss(nn.Module):
         """Loss of a batch of clips.
 
         Args:
-            pred: ``(n, t, 3, h, w)``.
+            pred: ``(n, t, 3, h, w)`` or ``(n, 3, h, w)``.
             target: Same shape.
 
         Returns:
             Scalar.
         """
-        return self.loss(pred.flatten(0, 1), target.flatten(0, 1))
+        return self.loss(pred.flatten(0, -4), target.flatten(0, -4))

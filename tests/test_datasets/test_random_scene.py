@@ -63,6 +63,17 @@ def test_speed_varies_and_is_limited():
         assert blur.max() > 4 and blur.min() < 0.35 * blur.max()
 
 
+def test_slowest_bounds_the_speed_from_below():
+    settings = BlurSettings(num_frames=24, size=64, blur=(10, 10), slowest=0.5, angle=0, zoom=0)
+    corner = np.array([[0.0], [0.0], [1.0]])
+    for seed in range(5):
+        scene = random_scene(photo(128, 160), [], settings, np.random.default_rng(seed))
+        maps = scene.maps(np.arange(0, 24, 0.01))[0]
+        way = np.hypot(*np.diff((maps @ corner)[:, :2, 0], axis=0).T)
+        # The path is measured in small straight pieces, which is a little rough.
+        assert way.min() > 0.4 * way.max()
+
+
 def test_motion_is_continuous_between_frames():
     scene = random_scene(photo(), [photo(seed=1)], SETTINGS, np.random.default_rng(0))
     maps = scene.maps(np.linspace(-0.5, 5.5, 6001))

@@ -175,3 +175,36 @@ def test_bfloat16_autocast_stays_near_float32(tiny_generator):
         out = net(lqs, flows)
     psnr = -10 * torch.log10((out.float() - exact).square().mean())
     assert psnr > 45
+
+
+@pytest.mark.parametrize('parts', PATHS, ids=['paper', 'refined flows'])
+def test_recomputed_activations_give_the_same_gradients(tiny_generator, randomise, parts):
+    lqs, flows = torch.rand(2, 3, 3, 32, 48), make_flows(2, 3, 32, 48)
+    gradients, kept = {}, {}
+    for with_cp in (False, True):
+        net = randomise(MODELS.build(tiny_generator(**copy.deepcopy(parts), with_cp=with_cp)))
+        sizes = {}  # by storage: of many views of a tensor one is kept
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: (sizes.update({x.untyped_storage().data_ptr(): x.nbytes}), x)[1],
+            lambda x: x,
+        ):
+            out = net(lqs, flows)
+        out.square().mean().backward()
+        gradients[with_cp] = {name: p.grad for name, p in net.named_parameters()}
+        kept[with_cp] = sum(sizes.values())
+    assert kept[True] < 0.6 * kept[False]
+    assert gradients[True].keys() == gradients[False].keys()
+    for name, gradient in gradients[False].items():
+        assert torch.equal(gradients[True][name], gradient), name
+
+
+def test_copy_of_a_network_that_recomputes(tiny_generator, randomise):
+    net = randomise(MODELS.build(tiny_generator(with_cp=True)))
+    twin = copy.deepcopy(net)  # as an average of the weights is made
+    lqs, flows = torch.rand(1, 2, 3, 16, 16), make_flows(1, 2, 16, 16)
+    with torch.no_grad():
+        before = twin(lqs, flows)
+        for parameter in net.parameters():
+            parameter.zero_()
+        assert torch.equal(twin(lqs, flows), before)
+        assert not torch.equal(net(lqs, flows), before)

@@ -29,6 +29,14 @@ def test_each_frame_is_restored_alone(net, shape, training):
             torch.testing.assert_close(net.generator(frame[None])[0], expected)
 
 
+def test_single_frames_may_come_without_time(net):
+    lqs = torch.rand(2, 3, 16, 20)
+    torch.testing.assert_close(net(lqs), net(lqs[:, None])[:, 0])
+    loss = MODELS.build(dict(type='FrameByFrameLoss', loss=dict(type='PSNRLoss')))
+    target = torch.rand_like(lqs)
+    torch.testing.assert_close(loss(lqs, target), loss(lqs[:, None], target[:, None]))
+
+
 def test_loss_is_the_mean_over_frames():
     loss = MODELS.build(dict(type='FrameByFrameLoss', loss=dict(type='PSNRLoss')))
     pred, target = torch.rand(2, 2, 3, 3, 8, 8)
