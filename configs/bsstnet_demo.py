@@ -38,8 +38,8 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 
-max_iters = 400
-train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_interval=max_iters + 1)
+max_iters = 340
+train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_begin=max_iters + 1)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0),

@@ -18,7 +18,7 @@ model = dict(generator=dict(
 train_dataloader = dict(batch_size=1, dataset=dict(data_root='{data}', num_input_frames=3))
 val_dataloader = dict(dataset=dict(data_root='{data}'))
 test_dataloader = val_dataloader
-train_cfg = dict(max_iters=4, val_interval=4)
+train_cfg = dict(max_iters=4, val_begin=1, val_interval=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=-1))
 log_processor = dict(window_size=1)
 """

@@ -68,10 +68,10 @@ def test_slowest_bounds_the_speed_from_below():
     corner = np.array([[0.0], [0.0], [1.0]])
     for seed in range(5):
         scene = random_scene(photo(128, 160), [], settings, np.random.default_rng(seed))
-        maps = scene.maps(np.arange(0, 24, 0.01))[0]
+        maps = scene.maps(np.arange(0, 24, 0.05))[0]
         way = np.hypot(*np.diff((maps @ corner)[:, :2, 0], axis=0).T)
-        # The path is measured in small straight pieces, which is a little rough.
-        assert way.min() > 0.4 * way.max()
+        # In a sharp turn the straight way between two times is shorter than the path.
+        assert np.percentile(way, 2) > 0.48 * way.max()
 
 
 def test_motion_is_continuous_between_frames():
