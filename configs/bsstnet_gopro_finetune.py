@@ -1,5 +1,5 @@
 # Goes on from the authors' checkpoint, converted by
-#     python tools/model_converters/released.py BSST_gopro.pth checkpoints/bsstnet_gopro_released.pth
+#     python tools/model_converters/released.py SRC checkpoints/bsstnet_gopro_released.pth
 # For data of your own set data_root. The schedule is a short one of this package, from no paper.
 _base_ = 'bsstnet_gopro_released.py'
 

@@ -63,7 +63,8 @@ class BSSTNet(BaseModule):
             for module in self.modules():
                 if isinstance(module, RECOMPUTED):
                     # Reentrant checkpoints would lose gradients, and break distributed training.
-                    module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+                    recomputed = partial(checkpoint, module.forward, use_reentrant=False)
+                    module.forward = recomputed  # type: ignore[method-assign]
 
     def forward(self, lqs: Tensor, flows: Flows | None = None) -> Tensor:
         """Deblur the clips of a batch.

@@ -125,9 +125,10 @@ def test_sparse_attention_costs_less_than_dense(script, tiny_generator):
         counts = script.count(MODELS.build(parts), 4, 64, share)
         return counts['BSSTNet.neck']['rest']
 
-    costs = [neck(share, 'BlurAwareSelection') for share in (0.0, 0.5, 1.0)]
-    assert costs[0] < costs[1] < costs[2] < neck(0.0, 'DenseSelection')
-    assert costs[1] == pytest.approx((costs[0] + costs[2]) / 2, rel=1e-9)
+    costs = [neck(places / 4, 'BlurAwareSelection') for places in range(5)]
+    assert costs == sorted(set(costs)) and costs[-1] < neck(0.0, 'DenseSelection')
+    # Each place costs the same, and the first one also the tokens that all places share.
+    assert costs[3] - costs[2] == pytest.approx(costs[2] - costs[1], rel=1e-6)
 
 
 def test_writes_tables_numbers_and_a_plot(script, capsys, config, tmp_path):

@@ -61,8 +61,7 @@ def test_large_frames_are_reduced_and_many_points_joined(tmp_path):
     frame = np.zeros((3000, 1000, 3), np.uint8)
     image = cv2.imdecode(np.frombuffer(to_jpeg(frame), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[0] == MAX_SIDE and image.shape[1] == pytest.approx(MAX_SIDE / 3, abs=1)
-    few, many = (len(page(tmp_path / 'a.html', 1, count)) for count in (20_000, 100_000))
-    assert many < 1.2 * few and many < 60 * MAX_POINTS
+    assert len(page(tmp_path / 'a.html', 1, 100_000)) < 60 * MAX_POINTS
 
 
 def test_no_motion_no_plot(tmp_path):
