@@ -3,6 +3,7 @@
 import argparse
 import errno
 import hashlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,59 +60,33 @@ def deblur_video(argv: Sequence[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     limit = None if args.max_memory is None else parse_size(args.max_memory)
     device = _device(args.device)
-    source_path = Path(args.input)
-    targets = plan_targets(source_path, args.output, args.show, args.preview > 0, args.report)
-    with console.status(f'reading {args.input}'):
-        source = open_source(source_path, args.fps)
+    path = Path(args.input)
+    targets = plan_targets(path, args.output, args.show, args.preview > 0, args.report)
+    with console.status(f'reading {path}'):
+        source = open_source(path, args.fps)
     if source.broken:
-        console.print(f'{args.input}: {source.broken} damaged pieces are left out')
+        console.print(f'{path}: {source.broken} damaged pieces are left out')
     job = PartialRun(targets.output)
-    going_on = args.resume and job.finished > 0
-    if going_on:
-        # What is made first or last may be there already.
-        checked = replace(targets, shows={}, preview=None, report=None)
-        targets = replace(targets, preview=None)
-    elif job.finished and not args.overwrite:
-        raise UserError(
-            f'{targets.output}: there is an unfinished run; add --resume to go on with it, or '
-            f'--overwrite to start again'
-        )
-    (checked if going_on else targets).check(source, args.overwrite)
+    targets = _check_outputs(args, source, targets, job)
+    writers = _writers(args, source, targets, job)
     with console.status('loading the network'):
         loaded = load_network(args.checkpoint, args.config)
     loaded.network.to(device)
     _check_views(loaded, args.show)
-    amp = _autocast_type(device) if args.amp else None
-    settings = _settings(args, loaded, device)
-    if going_on:
-        plan = _read_plan(job.state()['plan'])
-    else:
-        with console.status('measuring the memory that the network needs'):
-            plan = choose_plan(
-                loaded.network,
-                device,
-                amp,
-                len(source.times),
-                source.size,
-                (6 if not source.deep else 12) + 3 * len(args.show),
-                limit,
-            )
-    views = {show: VIEWS[show] for show in args.show if show in VIEWS}
-    deblurring = VideoDeblurring(loaded.network, source, plan, amp, views)
-    if going_on:
-        read = deblurring.read_until(job.finished)
-        job.check(settings, source.files, read)
-        console.print(f'going on with frame {deblurring.start_of(job.finished)}')
-    else:
-        job.start({'settings': settings, 'files': source.files, 'plan': asdict(plan)})
+    with console.status('measuring the memory that the network needs'):
+        deblurring = _start(args, loaded, source, device, limit, job)
+    plan = deblurring.plan
     tile = f'tiles of {plan.tiling.tile}' if max(source.size) > plan.tiling.tile else 'whole frames'
     console.print(f'{plan.num_frames} frames at a time, {tile}')
     with _kept(job, targets.output, len(deblurring.clips)):
-        _process(args, deblurring, targets, job, console)
+        _process(args, deblurring, targets, writers, job, console)
         if targets.report is not None:
             seconds = time.perf_counter() - begin
             described = _describe(args, loaded, plan, device, seconds)
             write_job_report(targets.report, job, source, described)
+        for writer in reversed(writers.values()):  # the output last: with it, all is done
+            for note in writer.finish(len(deblurring.clips)):
+                console.print(note)
         job.remove()
     print(
         f'{len(source.times)} frames in {time.perf_counter() - begin:.1f} s, peak memory '
@@ -119,16 +94,61 @@ def deblur_video(argv: Sequence[str] | None = None) -> None:
     )
 
 
+def _check_outputs(
+    args: argparse.Namespace, source: FrameSource, targets: Targets, job: PartialRun
+) -> Targets:
+    """Check that no output is lost; the targets without what an earlier run has made."""
+    if args.resume and targets.preview is not None and targets.preview.exists():
+        targets = replace(targets, preview=None)
+    checked = targets
+    if args.resume and job.finished:
+        checked = replace(targets, shows={}, report=None)  # may be there, the output is not
+    elif job.finished and not args.overwrite:
+        raise UserError(
+            f'{targets.output}: there is an unfinished run; add --resume to go on with it, or '
+            f'--overwrite to start again'
+        )
+    checked.check(source, args.overwrite)
+    return targets
+
+
+def _start(
+    args: argparse.Namespace,
+    loaded: LoadedNetwork,
+    source: FrameSource,
+    device: torch.device,
+    limit: int | None,
+    job: PartialRun,
+) -> VideoDeblurring:
+    """Decide how to cut the video, or go on as an earlier run decided."""
+    amp = None
+    if args.amp:
+        amp = torch.bfloat16 if device.type == 'cpu' else torch.float16
+    views = {show: VIEWS[show] for show in args.show if show in VIEWS}
+    settings = _settings(args, loaded, device)
+    if args.resume and job.finished:
+        job.check(settings, source.files)
+        plan = _read_plan(job.state()['plan'])
+        deblurring = VideoDeblurring(loaded.network, source, plan, amp, views)
+        job.check_read(source.files, deblurring.read_until(job.finished))
+        return deblurring
+    total, pixel_bytes = len(source.times), (12 if source.deep else 6) + 3 * len(args.show)
+    network = loaded.network
+    plan = choose_plan(network, device, amp, total, source.size, pixel_bytes, limit)
+    job.start({'settings': settings, 'files': source.files, 'plan': asdict(plan)})
+    return VideoDeblurring(network, source, plan, amp, views)
+
+
 def _process(
     args: argparse.Namespace,
     deblurring: VideoDeblurring,
     targets: Targets,
+    writers: dict[str, FrameWriter],
     job: PartialRun,
     console: Console,
 ) -> None:
     """Deblur what is not finished yet and put the outputs in place."""
     source = deblurring.source
-    writers = _writers(args, source, targets, job)
     first = job.finished
     total = len(source.times)
     with _progress_bar(console) as bar:
@@ -147,10 +167,6 @@ def _process(
             state = job.state()
             if state['plan'] != asdict(deblurring.plan):  # a GPU ran out of memory
                 job.update({**state, 'plan': asdict(deblurring.plan)})
-    with console.status('joining'):
-        for writer in reversed(writers.values()):
-            for note in writer.finish(len(deblurring.clips)):
-                console.print(note)
 
 
 def _writers(
@@ -196,13 +212,13 @@ def _kept(job: PartialRun, output: Path, clips: int) -> Iterator[None]:
             job.remove()
         else:
             kept = f'{job.finished} of {clips} clips are kept: go on with --resume'
-        number = getattr(error, 'errno', None)
         if isinstance(error, KeyboardInterrupt) and kept:
-            raise UserError(f'{output}: interrupted; {kept}') from error
+            print(kept, file=sys.stderr)
         if isinstance(error, UserError) and kept:
             raise UserError(f'{error} ({kept})') from error
         if isinstance(error, OSError | av.error.FFmpegError):
-            reason = 'no space left' if number == errno.ENOSPC else error.strerror
+            no_space = getattr(error, 'errno', None) == errno.ENOSPC
+            reason = 'no space left' if no_space else error.strerror
             raise UserError(f'{output}: cannot be written ({reason}); {kept}') from error
         raise
 
@@ -294,7 +310,3 @@ def _device(name: str) -> torch.device:
     if not available[name]:
         raise UserError(f'--device {name}: not on this machine; leave it out for the best there is')
     return torch.device(name)
-
-
-def _autocast_type(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == 'cpu' else torch.float16

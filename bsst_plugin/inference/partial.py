@@ -14,6 +14,7 @@ from torch import Tensor
 from bsst_plugin.errors import UserError
 
 STATE = 'state.json'
+AGAIN = 'give the same command as before, or --overwrite without --resume to start again'
 
 
 class PartialRun:
@@ -79,30 +80,39 @@ class PartialRun:
         """Replace what :meth:`start` was given."""
         _write_json(self.folder / STATE, state)
 
-    def check(self, settings: Mapping[str, Any], files: Mapping[str, Any], read: int) -> None:
-        """Check that this run goes on with the same settings and the same input.
+    def check(self, settings: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+        """Check that this run goes on with the same settings and frames of the same names.
 
         Args:
             settings: The settings by name.
             files: Size and time of change of each file of the input.
-            read: Number of frames that the finished clips were made from.
 
         Raises:
             UserError: They differ.
         """
         state = self.state()
-        again = 'give the same command as before, or --overwrite without --resume to start again'
         for name, value in state['settings'].items():
             if settings.get(name) != value:
                 raise UserError(
-                    f'{self.target}: begun with {name}={value}, not {settings.get(name)}; {again}'
+                    f'{self.target}: begun with {name}={value}, not {settings.get(name)}; {AGAIN}'
                 )
-        names = list(state['files'])
-        if names != list(files):
-            raise UserError(f'{self.target}: begun with other frames; {again}')
-        for name in names[:read]:
-            if list(files[name]) != list(state['files'][name]):
-                raise UserError(f'{self.target}: {name} has changed since; {again}')
+        if list(state['files']) != list(files):
+            raise UserError(f'{self.target}: begun with other frames; {AGAIN}')
+
+    def check_read(self, files: Mapping[str, Any], read: int) -> None:
+        """Check that the files that were read did not change; later ones may have been mended.
+
+        Args:
+            files: See :meth:`check`.
+            read: Number of frames that the finished clips were made from.
+
+        Raises:
+            UserError: They did.
+        """
+        before = self.state()['files']
+        for name in list(files)[:read]:
+            if list(files[name]) != list(before[name]):
+                raise UserError(f'{self.target}: {name} has changed since; {AGAIN}')
 
     def commit(self, clip: int, motion: list[float], tail: Tensor) -> None:
         """Record that a clip is finished; its frames must be written."""

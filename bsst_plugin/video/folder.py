@@ -77,10 +77,10 @@ class FolderWriter(FrameWriter):
         super().__init__(target, partial)
         self.source = source
         self.folder = partial / 'frames'
-        self.folder.mkdir(exist_ok=True)
 
     def write_clip(self, clip: int, frames: Sequence[Frame]) -> None:
         """See :meth:`FrameWriter.write_clip`."""
+        self.folder.mkdir(exist_ok=True)
         for frame in frames:
             path = self.folder / frame.name
             encoded = cv2.imencode(path.suffix, _to_image(frame, self.source.look), _options(path))[

@@ -102,7 +102,8 @@ class FrameWriter(ABC):
 
     Args:
         target: Where the output will be.
-        partial: Folder for what is unfinished; exists, on the same disk as ``target``.
+        partial: Folder for what is unfinished, on the same disk as ``target``; exists when the
+            first clip is written.
     """
 
     def __init__(self, target: Path, partial: Path) -> None:

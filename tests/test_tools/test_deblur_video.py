@@ -195,7 +195,7 @@ def stop_after(monkeypatch, clips, error):
 
 
 @pytest.mark.parametrize('kind', ['folder', 'video'])
-def test_interrupted_run_goes_on(tmp_path, deblur, fails, short_clips, monkeypatch, kind):
+def test_interrupted_run_goes_on(tmp_path, deblur, fails, short_clips, monkeypatch, capsys, kind):
     frames = moving_frames(15)
     if kind == 'folder':
         source, target = write_folder(tmp_path / 'in', frames), tmp_path / 'out'
@@ -207,14 +207,17 @@ def test_interrupted_run_goes_on(tmp_path, deblur, fails, short_clips, monkeypat
     for clips in (1, 3):
         mend = stop_after(monkeypatch, clips, KeyboardInterrupt())
         extra = ('--show', 'compare', '--report', tmp_path / f'report{clips}', '--preview', 1)
-        line = fails(source, target, *extra)
+        with pytest.raises(KeyboardInterrupt):
+            deblur(source, target, *extra)
         mend()
-        assert 'interrupted' in line and f'{clips} of 6 clips are kept' in line
-        assert '--resume' in line and not target.exists()
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == f'{clips} of 6 clips are kept: go on with --resume'
+        assert not target.exists()
         assert 'unfinished run; add --resume' in fails(source, target, *extra)
         # Interrupted once more.
         mend = stop_after(monkeypatch, clips + 1, KeyboardInterrupt())
-        fails(source, target, *extra, '--resume')
+        with pytest.raises(KeyboardInterrupt):
+            deblur(source, target, *extra, '--resume')
         mend()
         deblur(source, target, *extra, '--resume')
         if kind == 'folder':
@@ -233,7 +236,8 @@ def test_resume_refuses_what_differs(tmp_path, deblur, fails, short_clips, monke
     source = write_folder(tmp_path / 'in', moving_frames(15))
     target = tmp_path / 'b.mp4'
     mend = stop_after(monkeypatch, 2, KeyboardInterrupt())
-    fails(source, target)
+    with pytest.raises(KeyboardInterrupt):
+        deblur(source, target)
     mend()
     assert 'begun with crf=None, not 20' in fails(source, target, '--resume', '--crf', 20)
     first = (source / '0001.png').read_bytes()
@@ -243,6 +247,17 @@ def test_resume_refuses_what_differs(tmp_path, deblur, fails, short_clips, monke
     assert 'unfinished run' in fails(source, target)
     deblur(source, target, '--overwrite')  # starts again
     assert len(play(target).frames) == 15 and leftovers(tmp_path) == []
+
+
+def test_interrupted_before_the_first_clip(tmp_path, deblur, short_clips, monkeypatch):
+    path, target = write_video(tmp_path / 'a.mp4', moving_frames(7)), tmp_path / 'b.mp4'
+    with monkeypatch.context() as patch:
+        patch.setattr(command.VideoDeblurring, 'run', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            deblur(path, target, '--preview', 1)
+    assert leftovers(tmp_path) == []
+    deblur(path, target, '--preview', 1, '--resume')  # keeps the preview that is there
+    assert len(play(target).frames) == 7
 
 
 def test_resume_without_anything_to_resume_starts(tmp_path, deblur, short_clips):

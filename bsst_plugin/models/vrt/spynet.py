@@ -3,11 +3,10 @@
 import torch
 import torch.nn.functional as F
 from mmagic.models.editors.basicvsr.basicvsr_net import SPyNet
+from mmagic.models.utils import flow_warp
 from torch import Tensor
 
-from bsst_plugin.models.vrt.warping import positions
 from bsst_plugin.ops.precision import no_autocast
-from bsst_plugin.ops.warp import sampling_grid
 
 
 class PyramidSPyNet(SPyNet):
@@ -40,7 +39,8 @@ class PyramidSPyNet(SPyNet):
                     flow = 2 * F.interpolate(
                         flow, scale_factor=2, mode='bilinear', align_corners=True
                     )
-                flow = flow + module(torch.cat((near, _warp(far, flow), flow), dim=1))
+                warped = flow_warp(far, flow.permute(0, 2, 3, 1), padding_mode='border')
+                flow = flow + module(torch.cat((near, warped, flow), dim=1))
                 flows.append(flow)
             return [
                 _resize_flow(flow, (h // scale, w // scale))
@@ -55,12 +55,6 @@ class PyramidSPyNet(SPyNet):
         while len(levels) < len(self.basic_module):
             levels.insert(0, F.avg_pool2d(levels[0], 2))
         return levels
-
-
-def _warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Bilinear, the border repeated outside."""
-    grid = sampling_grid(*positions(flow), *x.shape[-2:])
-    return F.grid_sample(x, grid, padding_mode='border', align_corners=False)
 
 
 def _resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,21 +12,6 @@ from bsst_plugin.ops import deform_conv2d, flow_warp
 from bsst_plugin.ops.warp import sampling_grid
 
 
-def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a flow points to, in pixels.
-
-    Args:
-        flow: ``(n, 2, h, w)`` float32 in pixels, channel 0 is x.
-
-    Returns:
-        Columns and rows, each ``(n, h, w)``.
-    """
-    h, w = flow.shape[-2:]
-    columns = torch.arange(w, dtype=flow.dtype, device=flow.device)
-    rows = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
-    return columns + flow[:, 0], rows + flow[:, 1]
-
-
 def warp_corners(frames: Tensor, flow: Tensor) -> Tensor:
     """The four pixels around the position that a flow points to, not interpolated.
 
@@ -38,7 +23,8 @@ def warp_corners(frames: Tensor, flow: Tensor) -> Tensor:
         ``(n, 4c, h, w)``: upper left, lower left, upper right, lower right; zero outside.
     """
     h, w = frames.shape[-2:]
-    x, y = positions(flow)
+    x = torch.arange(w, dtype=flow.dtype, device=flow.device) + flow[:, 0]
+    y = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None] + flow[:, 1]
     corners = itertools.product((x.floor(), x.ceil()), (y.floor(), y.ceil()))
     return torch.cat(
         [
