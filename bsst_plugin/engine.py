@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 from pathlib import Path
 
 import torch
@@ -95,6 +96,8 @@ def run_training(cfg: Config) -> None:
     Raises:
         UserError: Something that the user can mend; a full disk among it.
     """
+    # Not a traceback for each line of the log on a full disk: what else is written raises.
+    logging.raiseExceptions = False
     try:
         Runner.from_cfg(cfg).train()
     except OSError as error:

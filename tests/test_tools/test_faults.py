@@ -99,6 +99,12 @@ def test_full_disk(straight, stopped):
     assert newest_checkpoint(stopped) == stopped / 'iter_4.pth'
 
 
+def test_full_disk_before_the_first_checkpoint(straight, tmp_path):
+    command = ['tools/train.py', straight / 'tiny.py', '--work-dir', tmp_path]
+    done = run_command(*command, file_size=4096)  # less than a config
+    assert_ends_with_a_line(done, tmp_path, 'cannot be written', 'make room')
+
+
 def test_unreadable_frame(straight, stopped, tmp_path_factory):
     data = tmp_path_factory.mktemp('damaged') / 'data'
     shutil.copytree(straight / 'data', data)

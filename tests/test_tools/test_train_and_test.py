@@ -120,6 +120,34 @@ def test_file_that_is_not_a_checkpoint(setup):
     assert_one_line(done, wrong, 'not a checkpoint')
 
 
+def test_resuming_what_has_not_begun_starts_from_the_given_weights(setup, tmp_path):
+    done = run_command(
+        'tools/train.py',
+        setup / 'tiny.py',
+        '--resume',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'load_from={setup / "straight/iter_4.pth"}',
+        'train_cfg.max_iters=1',
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = losses(tmp_path)
+    assert set(first) == {1} and first[1] != losses(setup / 'straight')[1]
+
+
+def test_batch_kept_and_scaled_at_once(setup):
+    done = run_command(
+        'tools/train.py',
+        'configs/bsstnet_gopro_1gpu.py',
+        '--auto-scale-lr',
+        '--cfg-options',
+        'train_dataloader.dataset.num_input_frames=3',
+        *(f'{s}_dataloader.dataset.data_root={setup / "data"}' for s in ('train', 'val')),
+    )
+    assert_one_line(done, '--auto-scale-lr', 'accumulative_counts')
+
+
 def test_missing_dataset(setup, tmp_path):
     config = write_tiny_config(tmp_path / 'tiny.py', tmp_path / 'no_data')
     assert_one_line(run_command('tools/train.py', config), tmp_path / 'no_data', 'data_root')
