@@ -38,7 +38,7 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 
-max_iters = 340
+max_iters = 300
 train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_begin=max_iters + 1)
 optim_wrapper = dict(
     type='OptimWrapper',
