@@ -21,6 +21,8 @@ from tiny_config import losses, render_tiny_dataset  # noqa: E402
 SOURCES = ('bsst_plugin', 'configs', 'tools')
 FILES = ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml', 'pyproject.toml', 'setup.py')
 PORTABLE = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+PORTABLE['OMP_NUM_THREADS'] = '1'
+OFFLINE = ('-q', '--no-deps', '--no-index', '--no-build-isolation')
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +65,6 @@ def wheel_environment(tree, tmp_path_factory):
 @pytest.fixture(scope='module')
 def editable_environment(tree, tmp_path_factory):
     return environment(tmp_path_factory.mktemp('editable'), '-e', tree)
-
-
-OFFLINE = ('-q', '--no-deps', '--no-index', '--no-build-isolation')
 
 
 def environment(folder, *package):
@@ -133,8 +132,16 @@ def test_train_test_and_gridsearch(mim, options, tmp_path):
     assert 'input/PSNR' in mim('test', *test, '--work-dir', 'tested', '--gpus', 0)
 
     # Its own options come first: it takes what follows a list to belong to the list.
-    rates = '--optim_wrapper.optimizer.lr 1e-3 3e-3'
-    searched = ['--work-dir', 'grid', '--gpus', 0, '--search-args', rates]
+    rate = '--optim_wrapper.optimizer.lr 3e-3'
+    searched = ['--work-dir', 'grid', '--gpus', 0, '--search-args', rate]
     mim('gridsearch', *train[:2], *searched, *options)
-    found = {path.name: losses(path) for path in tmp_path.glob('grid_search_*')}
-    assert len(found) == 2 and all(set(value) == {1} for value in found.values())
+    (found,) = tmp_path.glob('grid_search_*')
+    assert set(losses(found)) == {1}
+    assert 'lr=0.003' in next(found.glob('*.py')).read_text()
+
+
+def test_launch_scripts_come_along(wheel_environment):
+    for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test'):
+        path = f'lib/python*/site-packages/bsst_plugin/.mim/tools/{name}.sh'
+        (script,) = wheel_environment.parents[1].glob(path)
+        assert os.access(script, os.X_OK)
