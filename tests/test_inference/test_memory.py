@@ -132,5 +132,5 @@ def test_flow_is_reduced_where_it_does_not_fit():
 
 def test_short_videos_are_not_measured(monkeypatch):
     monkeypatch.setattr('bsst_plugin.inference.clip_plan.measure', None)
-    plan = choose_plan(nn.Linear(1, 1), CPU, None, 4, (100, 200), 6, None)
+    plan = choose_plan(torch.nn.Linear(1, 1), CPU, None, 4, (100, 200), 6, None)
     assert plan.num_frames == 4 and plan.tiling.tile >= 200
