@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.progress import Progress
 
 from bsst_plugin.inference.partial import PartialRun
 from bsst_plugin.inference.video import FinishedClip, VideoDeblurring
 from bsst_plugin.video import FrameSource, Look, upright
-from bsst_plugin.visualization import save_comparison
+from bsst_plugin.visualization import most_changed, save_comparison
 from bsst_plugin.visualization.report import Pair, to_jpeg, write_report
 
 REPORT_FRAMES = 6
-# Side of the detail in the preview as a part of the frame's.
-DETAIL = 0.25
 
 
 def write_preview(path: Path, count: int, deblurring: VideoDeblurring, bar: Progress) -> None:
@@ -37,7 +34,7 @@ def write_preview(path: Path, count: int, deblurring: VideoDeblurring, bar: Prog
             upright(to_8_bits(frame.pixels), source.look.matrix)
             for frame in deblurring.sample(index)
         )
-        rows, cols = _most_changed(before, after)
+        rows, cols = most_changed(before, after)
         pictures = (before, after, before[rows, cols], after[rows, cols])
         for name, picture in zip(columns, pictures, strict=True):
             columns[name].append(picture)
@@ -112,14 +109,3 @@ def _kept(folder: Path, index: int, kind: str) -> Path:
 def _name(source: FrameSource, index: int) -> str:
     minutes, seconds = divmod(float(source.times[index] * source.time_base), 60)
     return f'frame {index}, {minutes:.0f}:{seconds:05.2f}'
-
-
-def _most_changed(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the part of a frame where two pictures differ most."""
-    height, width = before.shape[:2]
-    rows, columns = max(1, int(DETAIL * height)), max(1, int(DETAIL * width))
-    change = cv2.absdiff(before, after).sum(2).astype(np.float32)
-    sums = cv2.boxFilter(change, -1, (columns, rows), anchor=(0, 0))
-    inside = sums[: height - rows + 1, : width - columns + 1]
-    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
-    return slice(int(top), int(top) + rows), slice(int(left), int(left) + columns)

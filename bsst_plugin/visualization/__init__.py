@@ -1,4 +1,11 @@
 from .maps import blur_heat_map, draw_windows
-from .pictures import save_comparison, save_video
+from .pictures import most_changed, save_comparison, save_details, save_video
 
-__all__ = ['blur_heat_map', 'draw_windows', 'save_comparison', 'save_video']
+__all__ = [
+    'blur_heat_map',
+    'draw_windows',
+    'most_changed',
+    'save_comparison',
+    'save_details',
+    'save_video',
+]
