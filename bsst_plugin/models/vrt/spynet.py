@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from mmagic.models.editors.basicvsr.basicvsr_net import SPyNet
-from mmagic.models.utils import flow_warp
 from torch import Tensor
 
 from bsst_plugin.ops.precision import no_autocast
@@ -39,7 +38,7 @@ class PyramidSPyNet(SPyNet):
                     flow = 2 * F.interpolate(
                         flow, scale_factor=2, mode='bilinear', align_corners=True
                     )
-                warped = flow_warp(far, flow.permute(0, 2, 3, 1), padding_mode='border')
+                warped = _warp(far, flow)
                 flow = flow + module(torch.cat((near, warped, flow), dim=1))
                 flows.append(flow)
             return [
@@ -55,6 +54,19 @@ class PyramidSPyNet(SPyNet):
         while len(levels) < len(self.basic_module):
             levels.insert(0, F.avg_pool2d(levels[0], 2))
         return levels
+
+
+def _warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Bilinear, the border repeated outside.
+
+    What MMagic's ``flow_warp`` gives to the last bit, on tensors without memory too: the corners
+    that frames are warped to depend on the flow's floor, where a bit can make a pixel.
+    """
+    h, w = x.shape[-2:]
+    columns = torch.arange(w, dtype=x.dtype, device=x.device) + flow[:, 0]
+    rows = torch.arange(h, dtype=x.dtype, device=x.device)[:, None] + flow[:, 1]
+    grid = torch.stack((2 * columns / max(w - 1, 1) - 1, 2 * rows / max(h - 1, 1) - 1), dim=-1)
+    return F.grid_sample(x, grid, padding_mode='border', align_corners=True)
 
 
 def _resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

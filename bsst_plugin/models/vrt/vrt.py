@@ -62,15 +62,24 @@ class Stage(nn.Module):
         self.self_group = TMSAGroup(c, num_heads, window, rates[1], with_cp=with_cp)
         self.warping = ParallelWarping(c, deform_groups, max_residue_magnitude)
 
-    def forward(self, x: Tensor, flows_backward: Tensor, flows_forward: Tensor) -> Tensor:
-        """``(n, t, h, w, c)`` to the same at the stage's scale; flows as in :func:`warping`."""
+    def forward(self, x: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
+        """Work on a clip.
+
+        Args:
+            x: ``(n, t, h, w, c)``, from the stage before.
+            flows_forward: See :class:`ParallelWarping`, at the scale of this stage.
+            flows_backward: Likewise.
+
+        Returns:
+            ``(n, t, h', w', c)`` at the scale of this stage.
+        """
         if self.rescale == 'down':
             x = rearrange(x, 'n t (h b) (w a) c -> n t h w (a b c)', a=2, b=2)
         elif self.rescale == 'up':
             x = rearrange(x, 'n t h w (a b c) -> n t (h b) (w a) c', a=2, b=2)
         x = self.linear(self.norm(x))
         x = self.self_group(self.mutual_group(x))
-        return self.warping(x, flows_backward, flows_forward)
+        return self.warping(x, flows_forward, flows_backward)
 
 
 @MODELS.register_module()
@@ -90,7 +99,7 @@ class VRT(BaseModule):
         refine_depths: Blocks in each group of the eighth stage; the last two groups see one frame
             at a time.
         num_heads: Attention heads.
-        window: Frames, rows and columns of a window.
+        window: Frames (an even number), rows and columns of a window.
         mutual_ratio: Share of a stage's blocks that have mutual attention, rounded down.
         deform_groups: Groups of offsets and masks of the deformable convolutions.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from zero.
@@ -166,10 +175,10 @@ class VRT(BaseModule):
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
         frames = self._pad(lqs)
         n, padded = frames.shape[:2]
-        flows_backward, flows_forward = self.flows(frames)
-        x = with_neighbours(frames.float(), flows_backward[0], flows_forward[0])
+        flows_forward, flows_backward = self.flows(frames)
+        x = with_neighbours(frames.float(), flows_forward[0], flows_backward[0])
         shallow = self.embed(x.flatten(0, 1)).unflatten(0, (n, padded)).permute(0, 1, 3, 4, 2)
-        x = self._unet(shallow, flows_backward, flows_forward)
+        x = self._unet(shallow, flows_forward, flows_backward)
         x = shallow + self.project(self.norm(self.refine(self.widen(x))))
         residual = self.to_frame(x.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, (n, padded))
         return lqs + residual[:, :t, :, :h, :w]
@@ -181,8 +190,9 @@ class VRT(BaseModule):
             frames: ``(n, t, 3, h, w)`` in [0, 1]; h and w are multiples of 8.
 
         Returns:
-            Flows from each frame to the next and from each to the one before, both at four
-            scales: ``(n, t-1, 2, h/s, w/s)`` float32 in pixels of that size, for s = 1, 2, 4, 8.
+            ``flows_forward`` (frame i+1 to frame i) and ``flows_backward`` (frame i to frame
+            i+1), each at four scales: ``(n, t-1, 2, h/s, w/s)`` float32 in pixels of that size,
+            for s = 1, 2, 4, 8.
         """
         n, t, _, h, w = frames.shape
         earlier, later = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
@@ -193,14 +203,14 @@ class VRT(BaseModule):
             scales = zip(*(self.spynet(*pair) for pair in pairs), strict=True)
             return [torch.cat(parts).unflatten(0, (n, t - 1)) for parts in scales]
 
-        return estimate(earlier, later), estimate(later, earlier)
+        return estimate(later, earlier), estimate(earlier, later)
 
-    def _unet(self, x: Tensor, flows_backward: list[Tensor], flows_forward: list[Tensor]) -> Tensor:
+    def _unet(self, x: Tensor, flows_forward: list[Tensor], flows_backward: list[Tensor]) -> Tensor:
         """The first seven stages; those of the way up add what the way down gave at their scale."""
         skips: list[Tensor] = []
         for i, (stage, scale) in enumerate(zip(self.stages, SCALES, strict=True)):
             level = scale.bit_length() - 1
-            x = stage(x, flows_backward[level], flows_forward[level])
+            x = stage(x, flows_forward[level], flows_backward[level])
             if i < 3:
                 skips.append(x)
             elif i > 3:

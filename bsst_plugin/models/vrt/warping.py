@@ -35,13 +35,13 @@ def warp_corners(frames: Tensor, flow: Tensor) -> Tensor:
     )
 
 
-def with_neighbours(frames: Tensor, flows_backward: Tensor, flows_forward: Tensor) -> Tensor:
+def with_neighbours(frames: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     """Each frame with the next and the previous one warped to it by :func:`warp_corners`.
 
     Args:
         frames: ``(n, t, c, h, w)``.
-        flows_backward: ``(n, t-1, 2, h, w)``, from each frame to the next.
-        flows_forward: Same shape, from each frame to the one before.
+        flows_forward: ``(n, t-1, 2, h, w)``, from each frame but the first to the one before.
+        flows_backward: Same shape, from each frame but the last to the next.
 
     Returns:
         ``(n, t, 9c, h, w)``; zero where there is no such frame.
@@ -111,13 +111,13 @@ class ParallelWarping(nn.Module):
         self.deform = FlowGuidedDeformConv(channels, deform_groups, max_residue_magnitude)
         self.fuse = GatedMLP(3 * channels, 3 * channels, channels)
 
-    def forward(self, x: Tensor, flows_backward: Tensor, flows_forward: Tensor) -> Tensor:
+    def forward(self, x: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
         """Fuse.
 
         Args:
             x: ``(n, t, h, w, c)``.
-            flows_backward: ``(n, t-1, 2, h, w)``, from each frame to the next.
-            flows_forward: Same shape, from each frame to the one before.
+            flows_forward: ``(n, t-1, 2, h, w)``, from each frame but the first to the one before.
+            flows_backward: Same shape, from each frame but the last to the next.
 
         Returns:
             ``(n, t, h, w, c)``.
