@@ -5,15 +5,17 @@
 # flat; configs/bsstnet_small_cooldown.py then brings it to zero.
 _base_ = ['_base_/default_runtime.py', '_base_/models/bsstnet.py']
 
-channels = 48
+channels = 32
 model = dict(
     generator=dict(
-        encoder=dict(shallow_channels=16, channels=channels),
+        encoder=dict(_delete_=True, type='CompactEncoder', channels=channels, num_blocks=2),
         flow_estimator=dict(_delete_=True, type='DISFlow'),
-        backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=8)),
-        fusion=dict(in_channels=3 * channels, channels=channels, num_groups=1, num_heads=4),
+        backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=4)),
+        fusion=dict(
+            in_channels=3 * channels, channels=channels, conv_groups=1, num_groups=1, num_heads=4
+        ),
         neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
-        decoder=dict(channels=channels, shallow_channels=16, num_blocks=1),
+        decoder=dict(_delete_=True, type='CompactDecoder', channels=channels, num_blocks=4),
     ),
     pixel_loss=dict(_delete_=True, type='FrameRMSELoss'),
 )
@@ -22,7 +24,7 @@ data_root = 'data/photographs'
 capture = dict(noise_share=0.25, jpeg_share=0.2, still_share=0.05)
 train_dataloader = dict(
     num_workers=1,
-    batch_size=2,
+    batch_size=4,
     persistent_workers=True,
     sampler=dict(type='ResumableSampler'),
     dataset=dict(
@@ -30,7 +32,8 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         length=1_000_000,
-        settings=dict(num_frames=8, size=80, blur=(4.0, 24.0)),
+        # Sizes are multiples of 64, a window: others are padded to it, which costs time.
+        settings=dict(num_frames=8, size=64, blur=(4.0, 20.0)),
         capture=capture,
         pipeline=[
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='horizontal'),
@@ -49,7 +52,7 @@ val_dataloader = dict(
         data_root=data_root,
         split='val',
         length=20,
-        settings=dict(num_frames=12, size=160, blur=(6.0, 30.0)),
+        settings=dict(num_frames=12, size=128, blur=(6.0, 30.0)),
         capture=capture,
         pipeline=[dict(type='PackInputs')],
     ),

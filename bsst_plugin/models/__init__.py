@@ -1,10 +1,12 @@
-"""The registered parts of BSSTNet."""
+"""The registered parts of BSSTNet, and what it is compared with."""
 
 from bsst_plugin.models.alignment import BlurAwareAlignment, FlowGuidedAlignment
+from bsst_plugin.models.basicvsrpp import FlowBasicVSRPlusPlus
 from bsst_plugin.models.bbfp import BBFP
 from bsst_plugin.models.blur_map import BlurMapEstimator
 from bsst_plugin.models.bsst import BSST
 from bsst_plugin.models.bsstnet import BSSTNet
+from bsst_plugin.models.compact import CompactDecoder, CompactEncoder
 from bsst_plugin.models.deblurrer import VideoDeblurrer
 from bsst_plugin.models.decoder import FrameDecoder
 from bsst_plugin.models.encoder import FrameEncoder
@@ -16,6 +18,7 @@ from bsst_plugin.models.flow import (
     RAFTFlow,
     SPyNetFlow,
 )
+from bsst_plugin.models.flow_vrt import FlowVRT
 from bsst_plugin.models.frame_by_frame import FrameByFrame, FrameByFrameLoss
 from bsst_plugin.models.fusion import SwinFusion
 from bsst_plugin.models.losses import BlurWeightedL1Loss, FrameRMSELoss, FrequencyLoss
@@ -36,11 +39,15 @@ __all__ = [
     'BlurAwareSelection',
     'BlurMapEstimator',
     'BlurWeightedL1Loss',
+    'CompactDecoder',
+    'CompactEncoder',
     'DISFlow',
     'DenseSelection',
+    'FlowBasicVSRPlusPlus',
     'FlowEstimator',
     'FlowGuidedAlignment',
     'FlowRefiner',
+    'FlowVRT',
     'FrameByFrame',
     'FrameByFrameLoss',
     'FrameDecoder',

@@ -85,14 +85,14 @@ class BSSTNet(BaseModule):
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
         frames = _pad(lqs, *self._padded_size(h, w))
-        full, half, quarter = self.encoder(frames.flatten(0, 1))
-        feature = quarter.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
+        *skips, feature = self.encoder(frames.flatten(0, 1))
+        feature = feature.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
         if self.backbone is not None:
             feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)
         feature = self.fusion(feature)
         if self.neck is not None:
             feature = self.neck(feature, blur_map)
-        residual = self.decoder(feature.flatten(0, 1), half, full, t)
+        residual = self.decoder(feature.flatten(0, 1), skips, t)
         return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
 
     def motion(self, lqs: Tensor, flows: Flows | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Frame decoder of the released network: grouped spatio-temporal shifts."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -111,18 +113,19 @@ class FrameDecoder(BaseModule):
         # A fresh network leaves the frames as they are.
         self.to_frame = zeroed(conv3x3(s, 3, bias=False))
 
-    def forward(self, feature: Tensor, half: Tensor, full: Tensor, t: int) -> Tensor:
+    def forward(self, feature: Tensor, skips: Sequence[Tensor], t: int) -> Tensor:
         """Decode the clips of a batch.
 
         Args:
             feature: ``(n*t, c, h/4, w/4)``, refined features.
-            half: ``(n*t, s, h/2, w/2)`` from the encoder.
-            full: ``(n*t, s, h, w)`` from the encoder.
+            skips: The encoder's features at full and half resolution, ``(n*t, s, h, w)`` and
+                ``(n*t, s, h/2, w/2)``.
             t: Frames of a clip.
 
         Returns:
             ``(n*t, 3, h, w)``, to be added to the frames.
         """
+        full, half = skips
         # The 1 x 1 convolution and the interpolation commute; this order is four times cheaper.
         x = F.interpolate(self.up_half(feature), scale_factor=2, mode='bilinear')
         x = x + self.skip_half(half)

@@ -17,6 +17,30 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = T
     return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias)
 
 
+def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
+    """Convolution of each channel on its own, no bias, that keeps the size."""
+    return nn.Conv2d(
+        channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False
+    )
+
+
+def plus_identity(x: Tensor, *layers: nn.Conv2d) -> Tensor:
+    """``x`` plus what depth-wise convolutions make of it, as a single one: kernels add up.
+
+    Args:
+        x: ``(n, c, h, w)``.
+        layers: See :func:`depthwise`.
+
+    Returns:
+        Same shape.
+    """
+    size = max(layer.kernel_size[0] for layer in layers)
+    kernel = F.pad(x.new_ones((1, 1, 1, 1), dtype=torch.float32), (size // 2,) * 4)
+    for layer in layers:
+        kernel = kernel + F.pad(layer.weight, ((size - layer.kernel_size[0]) // 2,) * 4)
+    return F.conv2d(x, kernel.to(x.dtype), padding=size // 2, groups=x.shape[1])
+
+
 class LeadingConv3x3(nn.Conv2d):
     """3 x 3 convolution of inputs whose last channels may be missing, which counts as zero.
 
@@ -61,11 +85,10 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(n, c, h, w)``; same shape and dtype."""
-        full = x.float()
-        full = full - full.mean(1, keepdim=True)
-        scale = torch.rsqrt(full.square().mean(1, keepdim=True) + self.eps)
-        out = full * scale * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
-        return out.to(x.dtype)
+        last = x.permute(0, 2, 3, 1)  # where channels_last has them
+        weight, bias = self.weight, self.bias
+        out = F.layer_norm(last.to(weight.dtype), weight.shape, weight, bias, self.eps)
+        return out.to(x.dtype).permute(0, 3, 1, 2)
 
 
 class ChannelAttention(nn.Module):
@@ -128,16 +151,12 @@ class GatedCAB(nn.Module):
         super().__init__()
         c = channels
         if extra_channels:
-            self.extra = nn.Conv2d(
-                extra_channels, extra_channels, 3, padding=1, groups=extra_channels, bias=False
-            )
+            self.extra = depthwise(extra_channels, 3)
         self.norm = LayerNorm2d(c + extra_channels)
         self.expand = nn.Conv2d(c + extra_channels, 2 * c, 1, bias=False)
-        self.mix = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c, bias=False)
-        self.mix_large = nn.Conv2d(
-            c, c, kernel_size, padding=kernel_size // 2, groups=c, bias=False
-        )
-        self.mix_small = nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False)
+        self.mix = depthwise(2 * c, 3)
+        self.mix_large = depthwise(c, kernel_size)
+        self.mix_small = depthwise(c, 3)
         self.expand_gate = nn.Conv2d(c, 2 * c, 1, bias=False)
         self.attention = ChannelAttention(c)
         self.project = nn.Conv2d(c, c, 1, bias=False)
@@ -148,12 +167,11 @@ class GatedCAB(nn.Module):
         """Refine ``x`` ``(n, c, h, w)``, given ``extra`` ``(n, extra_channels, h, w)``."""
         y = x if extra is None else torch.cat((x, self.extra(extra)), dim=1)
         y = self.expand(self.norm(y))  # (n, 2c, h, w)
-        a, b = (self.mix(y) + y).chunk(2, dim=1)
-        y = a * b
-        y = self.mix_large(y) + self.mix_small(y) + y
+        a, b = plus_identity(y, self.mix).chunk(2, dim=1)
+        y = plus_identity(a * b, self.mix_large, self.mix_small)
         a, b = self.expand_gate(y).chunk(2, dim=1)
         y = self.project(self.attention(a * torch.sigmoid(b)))
-        return x + y * self.beta
+        return torch.addcmul(x, y, self.beta.to(y.dtype))
 
 
 class GuidedDeformConv(nn.Module):

@@ -101,4 +101,4 @@ def test_decoder_is_its_description(randomise):
     expected = F.conv2d(x, decoder.to_frame.weight, padding=1)
     assert expected.shape == (4, 3, 16, 16)
     scale = expected.abs().max()
-    torch.testing.assert_close(decoder(feature, half, full, 2) / scale, expected / scale)
+    torch.testing.assert_close(decoder(feature, (full, half), 2) / scale, expected / scale)
