@@ -39,12 +39,14 @@ class Report:
     """What came of a conversion or a check.
 
     Args:
+        title: The dataset with its variant, as far as that is known.
         counts: For each split the number of videos and of pairs that are in the tree now.
         problems: A line for each frame, or video, that cannot be used.
         warnings: What is missing.
         changed: Whether anything was missing before.
     """
 
+    title: str
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -89,7 +91,7 @@ def convert(
             raise UserError(
                 f'{src}: no frames of {layout.title} found; expected {layout.description}'
             )
-        report = Report(warnings=[gap for video in videos if (gap := video.gap)])
+        report = Report(layout.title, warnings=[gap for video in videos if (gap := video.gap)])
         try:
             _claim(dst, {'dataset': layout.dataset, 'variant': layout.variant, 'copy': copy})
             missing = [v for v in videos if not all([_is_there(dst, v, k) for k in (BLUR, SHARP)])]
@@ -122,13 +124,14 @@ def check(dst: str | os.PathLike[str], layout: Layout, progress: bool = True) ->
     found = _read_record(dst)
     if found and found.get('dataset') != layout.dataset:
         raise UserError(f'{dst}: is {found.get("dataset")}, not {layout.dataset}')
-    tree = replace(layout, repacked=True, marker='', excluded='')
+    variant = str(found.get('variant', ''))
+    tree = replace(layout, variant=variant, repacked=True, marker='', excluded='')
     with open_frames(dst) as frames:
         videos = find_videos([frame for frame in frames if _is_below(frame, dst, tree)], tree)
     if not videos:
         expected = f'{{{",".join(layout.known)}}}/{{{BLUR},{SHARP}}}/VIDEO/00000.png'
         raise UserError(f'{dst}: no frames found; expected {dst}/{expected}')
-    report = Report()
+    report = Report(tree.title)
     report.problems = [line for video in videos for line in _misnumbered(video)]
     report.problems += _run(videos, _check_video, 'Checking pairs', progress)
     _compare_counts(dst, layout, report)
@@ -267,9 +270,12 @@ def _misnumbered(video: Video) -> list[str]:
 def _compare_counts(dst: Path, layout: Layout, report: Report) -> None:
     """Count what is in the tree, and warn where the known numbers differ."""
     for split, (videos, pairs) in layout.known.items():
-        folder = dst / split / BLUR
-        found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        count = (len(found), sum(len(list(path.glob('*.png'))) for path in found))
+        blurry, sharp = (
+            {path.relative_to(dst / split / kind) for path in (dst / split / kind).glob('*/*.png')}
+            for kind in (BLUR, SHARP)
+        )
+        pairs_found = blurry & sharp
+        count = (len({path.parent for path in pairs_found}), len(pairs_found))
         report.counts[split] = count
         if count != (videos, pairs):
             report.warnings.append(

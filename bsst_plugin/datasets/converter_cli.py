@@ -47,10 +47,11 @@ def run_converter(args: argparse.Namespace, layout: Layout) -> int:
             print(f'{kind}: {line}', file=sys.stderr)
         if len(lines) > _MAX_LINES:
             print(f'{kind}: and {len(lines) - _MAX_LINES} more like these', file=sys.stderr)
-    print(f'{layout.dataset:8}{"videos":>12}{"pairs":>16}')
+    width = max(8, len(report.title))
+    print(f'{report.title:{width}}{"videos":>12}{"pairs":>16}')
     for split, known in layout.known.items():
         cells = [f'{n} of {k}' for n, k in zip(report.counts[split], known, strict=True)]
-        print(f'{split:8}{cells[0]:>12}{cells[1]:>16}')
+        print(f'{split:{width}}{cells[0]:>12}{cells[1]:>16}')
     if report.problems:
         left_out = '' if args.check else '; their videos were left out'
         print(f'{dst}: {len(report.problems)} problems{left_out}. Mend them and run this again.')

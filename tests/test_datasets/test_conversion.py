@@ -514,6 +514,22 @@ def test_check_names_bad_frames(converted, how, kind):
     assert line.startswith(f'{named}: {REASONS[how]}')
 
 
+def test_check_counts_what_has_a_partner(converted):
+    shutil.rmtree(converted / 'train/GT/GOPR0374_11_01')
+    (converted / 'test/blur/GOPR0384_11_00/00001.png').unlink()
+    report = check(converted, gopro(), progress=False)
+    assert report.counts == {'train': (1, 4), 'test': (2, 4)}
+
+
+@pytest.mark.parametrize('source', ['blur', 'blur_gamma'])
+def test_report_says_which_version_it_is(gopro_tree, tmp_path, source):
+    dst = tmp_path / 'dst'
+    assert run(gopro_tree, dst, gopro(source)).title == f'GoPro ({source})'
+    assert check(dst, gopro(), progress=False).title == f'GoPro ({source})'
+    (dst / 'dataset.json').unlink()
+    assert check(dst, gopro(), progress=False).title == 'GoPro'
+
+
 def test_check_names_links_to_nowhere(gopro_tree, tmp_path):
     run(gopro_tree, tmp_path / 'dst', gopro())
     gone = gopro_tree / 'test/GOPR0384_11_00/sharp/000002.png'

@@ -124,6 +124,9 @@ def test_gopro_source(command, published, tmp_path, capsys):
     assert command('gopro', src, dst, '--source', 'blur_gamma') == 0
     link = dst / 'test/blur/GOPR0384_11_00/00000.png'
     assert link.resolve() == video / 'blur_gamma/000000.png'
+    assert 'GoPro (blur_gamma)' in capsys.readouterr().out
+    assert command('gopro', '--check', dst) == 0
+    assert 'GoPro (blur_gamma)' in capsys.readouterr().out
 
 
 def test_help_explains_the_two_versions_of_gopro(command, capsys):
