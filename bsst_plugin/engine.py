@@ -3,6 +3,8 @@
 import argparse
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from bsst_plugin.checkpoints.check import check_fits
 from bsst_plugin.datasets.check import check_frame_folders
 from bsst_plugin.errors import UserError
 
@@ -96,16 +99,35 @@ def run_training(cfg: Config) -> None:
     Raises:
         UserError: Something that the user can mend; a full disk among it.
     """
+    with disk_errors(cfg.work_dir, 'make room, then --resume'):
+        runner = Runner.from_cfg(cfg)
+        start = cfg.get('load_from')
+        if start and '://' not in start:
+            # To start from, some weights will do; going on takes all of them.
+            check_fits(start, runner.model, partly=not cfg.get('resume'))
+        runner.train()
+
+
+@contextmanager
+def disk_errors(work_dir: str, way_out: str) -> Iterator[None]:
+    """Tell in one line that a disk is full.
+
+    Args:
+        work_dir: What to name if the error does not say which file it was.
+        way_out: What the message tells the user to do.
+
+    Raises:
+        UserError: Something inside could not be written.
+    """
     # Not a traceback for each line of the log on a full disk: what else is written raises.
     logging.raiseExceptions = False
     try:
-        Runner.from_cfg(cfg).train()
+        yield
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         raise UserError(
-            f'{error.filename or cfg.work_dir}: cannot be written ({error.strerror}); make room, '
-            f'then --resume'
+            f'{error.filename or work_dir}: cannot be written ({error.strerror}); {way_out}'
         ) from error
 
 
@@ -137,6 +159,9 @@ def _fit_to_cpu(cfg: Config) -> None:
         optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fp64'):
             optim_wrapper.pop(key, None)
+    for split in ('val', 'test'):
+        if (cfg.get(f'{split}_cfg') or {}).get('fp16'):
+            cfg[f'{split}_cfg'].fp16 = False  # on a CPU it would be bfloat16
     if cfg.launcher == 'pytorch':
         # MMEngine would give each process a GPU.
         if not torch.distributed.is_initialized():

@@ -86,6 +86,7 @@ def test_evaluation_is_the_protocol_of_the_paper(path):
         assert dataset.type == 'VideoWindows'
         assert dataset.num_frames == cfg.model.test_cfg.num_frames == length
         assert [metric.type for metric in cfg[f'{split}_evaluator']] == ['DeblurringMetrics']
+        assert cfg[f'{split}_cfg'].fp16
     tiles = {key: cfg.model.test_cfg[key] for key in ('tile', 'overlap', 'merge')}
     assert tiles == dict(tile=256, overlap=64, merge='cut')
 
@@ -187,6 +188,8 @@ def test_recipe(name):
     assert steps['PairedRandomCrop'].gt_patch_size == 256
     assert {'Flip', 'RandomTransposeHW'} <= set(steps)
     assert cfg.default_hooks.checkpoint.save_best == 'PSNR'
+    # What is seen in the optimizer for one of them holds for all.
+    assert wrapper == Config.fromfile(CONFIGS / 'bsstnet_gopro.py').optim_wrapper
 
 
 def test_datasets():

@@ -6,7 +6,6 @@ mim train bsst_plugin bsstnet_demo.py
 
 import argparse
 
-from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.checkpoints.keep import newest_checkpoint
 from bsst_plugin.cli import run
 from bsst_plugin.engine import add_common_arguments, check_datasets, load_config, run_training
@@ -52,8 +51,6 @@ def main() -> None:
     latest = newest_checkpoint(cfg.work_dir) if args.resume else None
     if latest is not None:
         cfg.resume, cfg.load_from = True, str(latest)
-    elif cfg.get('load_from'):
-        read_state_dict(cfg.load_from)  # names a wrong file before the runner is built
     run_training(cfg)
 
 

@@ -1,10 +1,12 @@
 """Say what is wrong with a checkpoint before it is used."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
@@ -62,7 +64,7 @@ def count_fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
     return sum(name in state and state[name].shape == w.shape for name, w in wanted.items())
 
 
-def check_fits(path: str | Path, model: nn.Module) -> None:
+def check_fits(path: str | Path, model: nn.Module, partly: bool = False) -> None:
     """Check that a checkpoint holds every weight of a model, in its shape.
 
     MMEngine loads whatever matches and goes on with random weights for the rest.
@@ -70,6 +72,7 @@ def check_fits(path: str | Path, model: nn.Module) -> None:
     Args:
         path: The checkpoint.
         model: The model it shall be loaded into.
+        partly: Whether some of the weights will do, with a warning.
 
     Raises:
         UserError: It is not a checkpoint, or one of another network.
@@ -77,11 +80,14 @@ def check_fits(path: str | Path, model: nn.Module) -> None:
     network: Any = model.module if is_model_wrapper(model) else model
     wanted = own_tensors(network)
     fitting = count_fitting(read_state_dict(path), wanted)
-    if fitting < len(wanted):
+    name = type(getattr(network, 'generator', network)).__name__
+    fit = f'{fitting} of {len(wanted)} tensors of {name} fit'
+    if partly and 0 < fitting < len(wanted):
+        print_log(f'{path}: {fit}, the others start at random', level=logging.WARNING)
+    elif fitting < len(wanted):
         raise UserError(
-            f'{path}: a checkpoint of another network ({fitting} of {len(wanted)} tensors of '
-            f'{type(getattr(network, "generator", network)).__name__} fit); give the config it was '
-            f'trained with'
+            f'{path}: a checkpoint of another network ({fit}); give the config it was trained '
+            f'with, or convert it first if it is a released one (tools/model_converters)'
         )
 
 

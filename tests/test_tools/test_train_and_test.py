@@ -120,6 +120,51 @@ def test_file_that_is_not_a_checkpoint(setup):
     assert_one_line(done, wrong, 'not a checkpoint')
 
 
+@pytest.mark.parametrize('out', ['metrics.txt', 'metrics'])
+def test_metrics_file_of_another_kind(setup, tmp_path, out):
+    checkpoint = setup / 'straight/iter_4.pth'
+    done = run_command('tools/test.py', setup / 'tiny.py', checkpoint, '--out', tmp_path / out)
+    assert_one_line(done, tmp_path / out, '.json, .yaml')
+
+
+def test_test_on_a_full_disk(setup, tmp_path):
+    checkpoint = setup / 'straight/iter_4.pth'
+    command = ['tools/test.py', setup / 'tiny.py', checkpoint, '--work-dir', tmp_path]
+    done = run_command(*command, file_size=4096)  # less than a config
+    assert_one_line(done, tmp_path, 'cannot be written', 'make room')
+
+
+def start_from(setup, work_dir, state):
+    """Train for an iteration from a checkpoint with these tensors."""
+    start = work_dir / 'start.pth'
+    torch.save({'state_dict': state}, start)
+    options = ['--cfg-options', f'load_from={start}', 'train_cfg.max_iters=1', 'val_cfg=None']
+    options += ['val_dataloader=None', 'val_evaluator=None']
+    return start, run_command('tools/train.py', setup / 'tiny.py', '--work-dir', work_dir, *options)
+
+
+def test_training_does_not_start_from_another_network(setup, tmp_path):
+    # As the authors of BSSTNet name them: MMEngine would train from scratch.
+    start, done = start_from(setup, tmp_path, {'transsqattn.conv.weight': torch.zeros(3, 3)})
+    assert_one_line(done, start, 'another network (0 of', 'tools/model_converters')
+
+
+def test_training_may_start_from_a_part_of_the_network(setup, tmp_path):
+    state = torch.load(setup / 'straight/iter_4.pth', weights_only=True)['state_dict']
+    start, done = start_from(setup, tmp_path, dict(list(state.items())[:9]))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f'{start}: 9 of {len(state)} tensors of BSSTNet fit' in done.stdout + done.stderr
+    assert set(losses(tmp_path)) == {1}
+
+
+def test_resuming_another_network(setup, tmp_path):
+    checkpoint = torch.load(setup / 'straight/iter_4.pth', weights_only=True)
+    del checkpoint['state_dict'][next(iter(checkpoint['state_dict']))]
+    torch.save(checkpoint, tmp_path / 'iter_4.pth')
+    done = run_command('tools/train.py', setup / 'tiny.py', '--work-dir', tmp_path, '--resume')
+    assert_one_line(done, tmp_path / 'iter_4.pth', 'another network')
+
+
 def test_resuming_what_has_not_begun_starts_from_the_given_weights(setup, tmp_path):
     done = run_command(
         'tools/train.py',
