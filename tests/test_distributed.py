@@ -34,11 +34,11 @@ def data(tmp_path_factory):
 def train(data, tmp_path_factory):
     """Train for one step on two clips; the checkpoint."""
 
-    def train(run, batch_size, accumulate=1, with_cp=False):
+    def train(run, batch_size, *options, accumulate=1, with_cp=False):
         folder = tmp_path_factory.mktemp('trained')
         more = MORE.format(batch_size=batch_size, accumulate=accumulate, with_cp=with_cp)
         config = write_tiny_recipe(folder / 'tiny.py', data, iters=accumulate, more=more)
-        run('tools/train.py', config, '--work-dir', folder)
+        run('tools/train.py', config, '--work-dir', folder, *options)
         return folder / f'iter_{accumulate}.pth'
 
     return train
@@ -98,7 +98,13 @@ def results(work_dir):
 
 def test_gradients_of_two_processes(train, of_one):
     # Checkpointed activations as well: not every kind of them gets along with this.
-    assert_same_gradients(train(run_two, batch_size=1, with_cp=True), of_one)
+    of_two = train(run_two, 1, '--auto-scale-lr', with_cp=True)
+    assert_same_gradients(of_two, of_one)
+    # The learning rate is that of 8 clips.
+    for checkpoint, factor in ((of_one, 1), (of_two, 2 / 8)):
+        groups = torch.load(checkpoint, weights_only=True)['optimizer']['param_groups']
+        rates = [group['lr'] for group in groups]
+        assert rates == pytest.approx([0.1 * factor] * len(rates))
 
 
 def test_gradients_that_add_up(train, of_one):
