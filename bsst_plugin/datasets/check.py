@@ -18,7 +18,8 @@ def check_frame_folders(dataset: ConfigDict) -> None:
 
     Raises:
         UserError: A folder is missing or has no clips, the clips of the blurry and the sharp
-            frames differ, or a clip lacks frames.
+            frames differ, or a clip lacks frames or has them under other names than the pipeline
+            asks for.
     """
     if 'dataset' in dataset:  # a wrapper such as RepeatDataset
         return check_frame_folders(dataset.dataset)
@@ -41,6 +42,7 @@ def check_frame_folders(dataset: ConfigDict) -> None:
     _compare(clips['img'], clips['gt'], root / dataset.data_prefix['gt'])
     _compare(clips['gt'], clips['img'], root / dataset.data_prefix['img'])
     longest = dataset.get('num_input_frames') or 1
+    template = _name_template(dataset.get('pipeline', []))
     for name, folder in clips['img'].items():
         frames, sharp = _frames(folder), _frames(clips['gt'][name])
         if frames != sharp:
@@ -49,11 +51,25 @@ def check_frame_folders(dataset: ConfigDict) -> None:
                 f'{folder / odd}: exists for only one of blurry and sharp; restore its partner '
                 f'in {clips["gt"][name]} or remove it'
             )
+        numbered = frames if template is None else [template.format(i) for i in range(len(frames))]
+        if frames != sorted(numbered):
+            gap = next(name for name in numbered if name not in frames)
+            raise UserError(
+                f'{folder / gap}: missing; frames are numbered from {numbered[0]} without a gap'
+            )
         if len(frames) < longest:
             raise UserError(
                 f'{folder}: {len(frames)} frames, but num_input_frames asks for {longest}; '
                 f'remove the clip or lower num_input_frames'
             )
+    return None
+
+
+def _name_template(pipeline: list[ConfigDict]) -> str | None:
+    """What MMagic's ``GenerateSegmentIndices`` makes the names of frames from."""
+    for step in pipeline:
+        if step.type == 'GenerateSegmentIndices':
+            return step.get('filename_tmpl', '{:08d}.png')
     return None
 
 

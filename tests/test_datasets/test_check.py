@@ -70,6 +70,23 @@ def test_clip_that_is_too_short(dataset, tmp_path):
     assert str(tmp_path / 'train/blur/a') in message and 'num_input_frames' in message
 
 
+@pytest.mark.parametrize(
+    'template, named', [('{:05d}.png', '00001.png'), ('{:06d}.png', '000000.png')]
+)
+def test_numbers_with_a_gap(dataset, tmp_path, template, named):
+    dataset.pipeline = [dict(type='GenerateSegmentIndices', filename_tmpl='{:05d}.png')]
+    check_frame_folders(dataset)
+    for kind in ('blur', 'GT'):
+        folder = tmp_path / 'train' / kind / 'b'
+        (folder / '00001.png').rename(folder / '00003.png')
+    dataset.num_input_frames = 2
+    dataset.pipeline[0].filename_tmpl = template
+    clip = 'b' if template == '{:05d}.png' else 'a'
+    assert f'{tmp_path}/train/blur/{clip}/{named}: missing' in complaint(dataset)
+    dataset.pipeline = []  # any names will do
+    check_frame_folders(dataset)
+
+
 def load(*paths):
     transform = LoadFrames(key='img', channel_order='rgb')
     return transform({'img_path': [str(path) for path in paths]})
