@@ -113,6 +113,12 @@ def test_gradients_that_add_up(train, of_one):
     assert_same_gradients(train(run_one, batch_size=1, accumulate=2), of_one)
 
 
+def test_gradients_that_add_up_in_two_processes(train):
+    # They are exchanged once, in the last of the iterations.
+    of_two = train(run_two, batch_size=1, accumulate=2, with_cp=True)
+    assert_same_gradients(of_two, train(run_one, batch_size=4))
+
+
 def test_evaluation_counts_every_window_once(of_one, tmp_path):
     config = of_one.with_name('tiny.py')
     run_one('tools/test.py', config, of_one, '--work-dir', tmp_path / 'one')
