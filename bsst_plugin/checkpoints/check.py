@@ -29,7 +29,7 @@ def read_state_dict(path: str | Path, way_out: str = WAY_OUT) -> dict[str, Tenso
         UserError: There is no such file, or it is not a checkpoint.
     """
     if not Path(path).is_file():
-        raise UserError(f'{path}: no such checkpoint')
+        raise UserError(f'{path}: no such checkpoint; {way_out}')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever the unpickler makes of bytes that are none of its own
