@@ -200,6 +200,8 @@ def test_dvd_is_split_and_keeps_its_pixels(dvd_tree, tmp_path, archived, copy):
 def test_split_of_dvd():
     """The test videos that the authors named; 61 others are to train on."""
     layout = dvd()
+    numbers = (3, 21, 30, 31, 32, 33, 37, 39, 49)
+    assert layout.test_videos == {'720p_240fps_2', *(f'IMG_{number:04d}' for number in numbers)}
     assert len(layout.test_videos) == layout.known['test'][0] == 10
     assert sum(pairs for _, pairs in layout.known.values()) == 6708
     below = ('DeepVideoDeblurring_Dataset', 'quantitative_datasets')
