@@ -13,7 +13,10 @@ FAILED = { echo 'make env: $(1)' >&2; exit 1; }
 export GOMP_SPINCOUNT ?= 50000
 RETRY := see the error above, then run make env again: what is installed stays
 
-.PHONY: help env demo test lint
+# Training time of each network in compare and ablation.
+MINUTES ?= 9
+
+.PHONY: help env demo compare ablation test lint
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,6 +26,12 @@ env: $(STAMP) ## create the environment (VENV=..., PYTHON=...); does nothing the
 
 demo: env ## train, test and show a small model on rendered clips
 	@$(BIN)/python -W ignore::FutureWarning tools/demo.py $(ARGS)
+
+compare: env ## train five methods for MINUTES=9 each and write docs/comparison.md (an hour)
+	@$(BIN)/python -W ignore tools/contest.py compare --minutes $(MINUTES) $(ARGS)
+
+ablation: env ## the same for Tables 5 to 7 at a small size: docs/ablation.md
+	@$(BIN)/python -W ignore tools/contest.py ablation --minutes $(MINUTES) $(ARGS)
 
 test: env ## run all tests (ARGS='-m "not slow"' leaves out the slow ones)
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,6 +1,7 @@
 """Hooks for training: how it starts, what ends it, and what it shows."""
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from mmagic.registry import HOOKS
 from mmagic.structures import DataSample
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -16,6 +17,11 @@ from torch import Tensor, nn
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.flow.base import read_or_download
+from bsst_plugin.train_loop import ResumableTrainLoop
+
+#: What a checkpoint of a run with a time budget calls the time trained, under ``runtime_info`` of
+#: its ``message_hub``.
+TRAINED_SECONDS = 'trained_seconds'
 
 
 @HOOKS.register_module()
@@ -89,6 +95,92 @@ class FrozenStart(Hook):
             raise UserError(f'FrozenStart: the model has no parameters named {list(self.keys)}')
         for parameter in parameters:
             parameter.requires_grad_(runner.iter >= self.iters)
+
+
+@HOOKS.register_module()
+class TimeBudget(Hook):
+    """Train for a given time, with a learning rate that follows from the part of it that is over.
+
+    The rate rises to the optimizer's in the beginning of the time and then falls to zero as half
+    a cosine. What counts is the time in the training loop, before an interruption too: a resumed
+    run goes on with what is left of it, one whose time is over ends at once. As many iterations
+    are trained as the machine can do, so that no two runs are the same.
+
+    Args:
+        minutes: The time.
+        warmup: Part of it in which the rate rises.
+
+    Raises:
+        UserError: One of them is out of range.
+    """
+
+    def __init__(self, minutes: float, warmup: float = 0.05) -> None:
+        if not (minutes > 0 and 0 < warmup < 1):
+            raise UserError(
+                f'TimeBudget: minutes={minutes} must be above 0, warmup={warmup} between 0 and 1'
+            )
+        self.seconds, self.warmup = 60 * minutes, warmup
+        self.start = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock, at what was trained before.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            UserError: The run has another loop, a schedule of its own or several processes.
+        """
+        if not isinstance(runner.train_loop, ResumableTrainLoop):
+            raise UserError("TimeBudget: needs train_cfg = dict(type='ResumableTrainLoop', ...)")
+        if runner.param_schedulers:
+            raise UserError('TimeBudget: sets the learning rate itself; set param_scheduler = None')
+        if get_world_size() > 1:
+            raise UserError('TimeBudget: trains in one process; leave out the launcher')
+        self.start = time.monotonic() - runner.message_hub.get_info(TRAINED_SECONDS, 0.0)
+        if self._trained >= self.seconds:
+            runner.train_loop.stop_training = True
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Set the learning rate.
+
+        Args:
+            runner: The runner.
+            batch_idx: Not used.
+            data_batch: Not used.
+        """
+        rate = self.rate(self._trained / self.seconds)
+        for group in runner.optim_wrapper.param_groups:
+            group['lr'] = rate * group.setdefault('initial_lr', group['lr'])
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Look at the clock; the checkpoint of the last iteration is saved as always.
+
+        Args:
+            runner: The runner.
+            batch_idx: Not used.
+            data_batch: Not used.
+            outputs: Not used.
+        """
+        runner.message_hub.update_info(TRAINED_SECONDS, self._trained)
+        if self._trained >= self.seconds:
+            runner.train_loop.end_now()
+
+    def rate(self, part: float) -> float:
+        """The learning rate, as a part of the optimizer's, when a part of the time is over."""
+        if part < self.warmup:
+            return max(part / self.warmup, 0.01)
+        return (1 + math.cos(math.pi * min((part - self.warmup) / (1 - self.warmup), 1))) / 2
+
+    @property
+    def _trained(self) -> float:
+        return time.monotonic() - self.start
 
 
 @HOOKS.register_module()

@@ -41,6 +41,10 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
+    def end_now(self) -> None:
+        """Make the iteration that runs the last one: its checkpoint is saved as the last one."""
+        self._max_iters = self._iter + 1
+
     def _validates_now(self) -> bool:
         """Whether it is time for validation, as in MMEngine."""
         if self.runner.val_loop is None or self._iter < self.val_begin:

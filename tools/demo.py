@@ -22,13 +22,12 @@ from rich.table import Table
 from torch import Tensor
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets import BlurSettings, render_dataset
+from bsst_plugin.datasets import render_demo_clips
 from bsst_plugin.engine import run_test
 from bsst_plugin.models import BSSTNet
 from bsst_plugin.visualization import blur_heat_map, draw_windows, save_comparison, save_video
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'bsstnet_demo.py'
-CLIPS = {'train': 24, 'test': 12}
 SHOWN_CLIPS = 3
 console = Console()
 
@@ -82,10 +81,7 @@ def main() -> None:
     args = parser.parse_args()
 
     console.print('[1/3] Rendering blurry and sharp clips (about a minute)')
-    # Short clips, as training sees 6 frames at a time, and a strong shake that never quite rests:
-    # in minutes the network learns to sharpen, but not yet to leave alone what is sharp already.
-    settings = BlurSettings(num_frames=12, blur=(14.0, 26.0), slowest=0.25)
-    render_dataset(args.data, clips=CLIPS, settings=settings)
+    render_demo_clips(args.data)
 
     console.print('[2/3] Training on two thirds of them (about 5 minutes on two CPU cores)')
     cfg = Config.fromfile(CONFIG)

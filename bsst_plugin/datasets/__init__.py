@@ -9,6 +9,7 @@ from .blur_synthesis import (
     to_srgb,
 )
 from .capture import Capture, CaptureSettings, Response, random_capture, random_response
+from .demo import DEMO_CLIPS, DEMO_SETTINGS, render_demo_clips
 from .random_scene import RandomMotion, random_motion, random_scene, scene_over
 from .render import (
     DEFAULT_CLIPS,
@@ -25,6 +26,8 @@ from .video_windows import VideoWindows
 
 __all__ = [
     'DEFAULT_CLIPS',
+    'DEMO_CLIPS',
+    'DEMO_SETTINGS',
     'TEST_PHOTOGRAPHS',
     'TRAIN_PHOTOGRAPHS',
     'BlurSettings',
@@ -48,6 +51,7 @@ __all__ = [
     'random_scene',
     'render_clip',
     'render_dataset',
+    'render_demo_clips',
     'render_linear',
     'scene_over',
     'to_linear',

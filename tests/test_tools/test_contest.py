@@ -1,0 +1,77 @@
+"""tools/contest.py with one tiny network and a few seconds."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bsst_plugin.cli import run
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / 'tests'))
+from tiny_config import losses, render_tiny_dataset  # noqa: E402
+
+CONFIG = """
+_base_ = ['{repo}/configs/contest/nafnet_1m.py']
+model = dict(generator=dict(generator=dict(
+    mid_channels=4, enc_blk_nums=[1], middle_blk_num=1, dec_blk_nums=[1])))
+train_dataloader = dict(dataset=dict(num_input_frames=3))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
+"""
+
+
+@pytest.fixture
+def contest(tmp_path, monkeypatch):
+    """The command with a contest of one network, on tiny clips."""
+    spec = importlib.util.spec_from_file_location('contest', REPO / 'tools' / 'contest.py')
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, 'contest', module)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(REPO)
+    config = tmp_path / 'tiny.py'
+    config.write_text(CONFIG.format(repo=REPO))
+    tiny = module.Contest([config], tmp_path / 'page.md', 'Title', 'one network')
+    monkeypatch.setitem(module.CONTESTS, 'compare', tiny)
+    data = render_tiny_dataset(tmp_path / 'data')
+    arguments = ['compare', '--data', str(data), '--work-dir', str(tmp_path / 'work')]
+    return lambda *more: module.main([*arguments, *map(str, more)])
+
+
+@pytest.mark.slow
+def test_trains_compares_and_goes_on_with_what_is_missing(contest, tmp_path):
+    work, page = tmp_path / 'work', tmp_path / 'page.md'
+    contest('--minutes', 0.05)
+    (checkpoint,) = (work / 'tiny').glob('*.pth')
+    first, text = losses(work / 'tiny'), page.read_text()
+    assert max(first) == int(checkpoint.stem.removeprefix('iter_'))
+    for words in (
+        f'| NAFNet | {max(first)} | 0.1 | 0 |',
+        'default_hooks.budget.minutes=0.05',
+        f'{tmp_path / "tiny.py"}:{checkpoint}',
+        'What this shows, and what it does not',
+        '| blurry input |',
+    ):
+        assert words in text
+    pictures = sorted(path.name for path in (tmp_path / 'page').iterdir())
+    assert pictures[0].startswith('frame_0_') and pictures[1] == 'plot.png'
+    assert all(f'(page/{name})' in text for name in pictures)
+    # Once more: nothing is trained or measured again, and the page is the same.
+    contest('--minutes', 0.05)
+    assert losses(work / 'tiny') == first and page.read_text() == text
+    # What is missing of a longer time is trained, no more.
+    contest('--minutes', 0.1, '--page', tmp_path / 'longer.md')
+    assert min(set(losses(work / 'tiny')) - set(first)) == max(first) + 1
+
+
+def test_pages_of_others_stay(contest, tmp_path, capsys):
+    page = tmp_path / 'page.md'
+    page.write_text('mine')
+    for arguments, words in (
+        ([], f'{page}: not a page that make compare wrote'),
+        (['--minutes', '0'], '--minutes must be above 0'),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(lambda arguments=arguments: contest(*arguments))
+        assert stop.value.code == 1 and words in capsys.readouterr().err
+    assert page.read_text() == 'mine' and not (tmp_path / 'work').exists()
