@@ -6,7 +6,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,7 +65,7 @@ def deblur_video(argv: Sequence[str] | None = None) -> None:
     with console.status(f'reading {path}'):
         source = open_source(path, args.fps)
     if source.broken:
-        console.print(f'{path}: {source.broken} damaged pieces are left out')
+        console.print(f'{path}: damaged, {_count(source.broken, "piece")} left out')
     job = PartialRun(targets.output)
     targets = _check_outputs(args, source, targets, job)
     writers = _writers(args, source, targets, job)
@@ -73,23 +73,26 @@ def deblur_video(argv: Sequence[str] | None = None) -> None:
         loaded = load_network(args.checkpoint, args.config)
     loaded.network.to(device)
     _check_views(loaded, args.show)
-    with console.status('measuring the memory that the network needs'):
-        deblurring = _start(args, loaded, source, device, limit, job)
-    plan = deblurring.plan
-    tile = f'tiles of {plan.tiling.tile}' if max(source.size) > plan.tiling.tile else 'whole frames'
-    console.print(f'{plan.num_frames} frames at a time, {tile}')
-    with _kept(job, targets.output, len(deblurring.clips)):
-        _process(args, deblurring, targets, writers, job, console)
-        if targets.report is not None:
-            seconds = time.perf_counter() - begin
-            described = _describe(args, loaded, plan, device, seconds)
-            write_job_report(targets.report, job, source, described)
-        for writer in reversed(writers.values()):  # the output last: with it, all is done
-            for note in writer.finish(len(deblurring.clips)):
-                console.print(note)
-        job.remove()
+    with closing(job):
+        with console.status('measuring the memory that the network needs'):
+            deblurring = _start(args, loaded, source, device, limit, job)
+        plan = deblurring.plan
+        console.print(_how(plan, source))
+        if job.finished:
+            console.print(f'going on with frame {deblurring.start_of(job.finished)}')
+        with _kept(job, targets.output, len(deblurring.clips)):
+            _process(args, deblurring, targets, writers, job, console)
+            if targets.report is not None:
+                seconds = time.perf_counter() - begin
+                described = _describe(args, loaded, plan, device, seconds)
+                with _named(targets.report):
+                    write_job_report(targets.report, job, source, described)
+            for writer in reversed(writers.values()):  # the output last: with it, all is done
+                for note in writer.finish(len(deblurring.clips)):
+                    console.print(note)
+            job.remove()
     print(
-        f'{len(source.times)} frames in {time.perf_counter() - begin:.1f} s, peak memory '
+        f'{_count(len(source.times), "frame")} in {time.perf_counter() - begin:.1f} s, peak memory '
         f'{peak_memory(device) / 1e9:.2f} GB: {targets.output}'
     )
 
@@ -127,6 +130,7 @@ def _start(
     views = {show: VIEWS[show] for show in args.show if show in VIEWS}
     settings = _settings(args, loaded, device)
     if args.resume and job.finished:
+        job.lock()
         job.check(settings, source.files)
         plan = _read_plan(job.state()['plan'])
         deblurring = VideoDeblurring(loaded.network, source, plan, amp, views)
@@ -137,6 +141,17 @@ def _start(
     plan = choose_plan(network, device, amp, total, source.size, pixel_bytes, limit)
     job.start({'settings': settings, 'files': source.files, 'plan': asdict(plan)})
     return VideoDeblurring(network, source, plan, amp, views)
+
+
+def _how(plan: ClipPlan, source: FrameSource) -> str:
+    tile = plan.tiling.tile
+    whole = max(source.size) <= tile
+    frames = _count(plan.num_frames, 'frame')
+    return f'{frames} at a time, {"whole" if whole else f"in tiles of {tile}"}'
+
+
+def _count(number: int, thing: str) -> str:
+    return f'{number} {thing}' if number == 1 else f'{number} {thing}s'
 
 
 def _process(
@@ -153,7 +168,7 @@ def _process(
     total = len(source.times)
     with _progress_bar(console) as bar:
         if targets.preview is not None:
-            write_preview(targets.preview, args.preview, deblurring, bar)
+            write_preview(targets.preview, job.folder, args.preview, deblurring, bar)
             console.print(f'preview: {targets.preview}')
         done = deblurring.start_of(first)
         task = bar.add_task('deblurring', total=total, completed=done, begun=done)
@@ -167,6 +182,7 @@ def _process(
             state = job.state()
             if state['plan'] != asdict(deblurring.plan):  # a GPU ran out of memory
                 job.update({**state, 'plan': asdict(deblurring.plan)})
+            del clip  # its frames are not needed while the next ones are made
 
 
 def _writers(
@@ -218,9 +234,20 @@ def _kept(job: PartialRun, output: Path, clips: int) -> Iterator[None]:
             raise UserError(f'{error} ({kept})') from error
         if isinstance(error, OSError | av.error.FFmpegError):
             no_space = getattr(error, 'errno', None) == errno.ENOSPC
-            reason = 'no space left' if no_space else error.strerror
-            raise UserError(f'{output}: cannot be written ({reason}); {kept}') from error
+            reason = 'no space left' if no_space else error.strerror or error
+            lines = f'{output}: cannot be written ({reason})', kept
+            raise UserError('; '.join(filter(None, lines))) from error
         raise
+
+
+@contextmanager
+def _named(report: Path) -> Iterator[None]:
+    """Say that it is the report that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = 'no space left' if error.errno == errno.ENOSPC else error.strerror
+        raise UserError(f'{report}: cannot be written ({reason})') from error
 
 
 def _progress_bar(console: Console) -> Progress:

@@ -47,8 +47,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--codec', help='video encoder of FFmpeg, as libx265 (default: libx264)')
     parser.add_argument(
         '--crf',
-        type=int,
-        choices=range(64),
+        type=_quality,
         metavar='N',
         help='quality of the video, 0 to 63, less is better (default: 18)',
     )
@@ -63,7 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
     parser.add_argument(
         '--preview',
-        type=int,
+        type=_count,
         default=0,
         metavar='N',
         help='first deblur N frames and write a picture of them',
@@ -82,8 +81,23 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _quality(text: str) -> int:
+    if not text.isdecimal() or int(text) > 63:
+        raise argparse.ArgumentTypeError(f'{text}: give a number from 0 to 63')
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text}: not a number of frames')
+    return int(text)
+
+
 def _rate(text: str) -> Fraction:
-    rate = Fraction(text)
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
     if rate <= 0:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f'{text}: not a rate; write it like 25 or 30000/1001')
     return rate

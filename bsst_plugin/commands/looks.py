@@ -15,11 +15,14 @@ from bsst_plugin.visualization.report import Pair, to_jpeg, write_report
 REPORT_FRAMES = 6
 
 
-def write_preview(path: Path, count: int, deblurring: VideoDeblurring, bar: Progress) -> None:
+def write_preview(
+    path: Path, folder: Path, count: int, deblurring: VideoDeblurring, bar: Progress
+) -> None:
     """Deblur a few frames and put them side by side: whole, and the place that changed most.
 
     Args:
         path: The picture.
+        folder: Where the run keeps what is unfinished.
         count: Number of frames, spread over the video.
         deblurring: The video.
         bar: Shows the progress.
@@ -38,7 +41,7 @@ def write_preview(path: Path, count: int, deblurring: VideoDeblurring, bar: Prog
         pictures = (before, after, before[rows, cols], after[rows, cols])
         for name, picture in zip(columns, pictures, strict=True):
             columns[name].append(picture)
-    unfinished = path.with_name(f'.{path.name}.partial{path.suffix}')
+    unfinished = folder / path.name
     names = [_name(source, index) for index in chosen]
     save_comparison(unfinished, columns, names, column_width=6.0)
     unfinished.replace(path)

@@ -57,6 +57,15 @@ class Targets:
                         f'{path}: holds {others[0]}, which would be lost; empty it or choose '
                         f'another output'
                     )
+        if self.report is not None:
+            _check_writable(self.report.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that the folder of a report can be made: that is written when all else is done."""
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f'{there}: not a folder that can be written to; choose another --report')
 
 
 def plan_targets(

@@ -1,5 +1,8 @@
 """Finished clips of an unfinished run, kept beside its output."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -21,7 +24,7 @@ class PartialRun:
     """The folder ``.NAME.partial`` beside an output NAME.
 
     A clip counts as finished once its record is there, which is written last and in one step:
-    whatever else a killed run left behind is written again.
+    whatever else a killed run left behind is written again. One process at a time works there.
 
     Args:
         target: The output.
@@ -33,6 +36,7 @@ class PartialRun:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.folder = target.with_name(f'.{target.name}.partial')
+        self._locked: int | None = None
 
     @property
     def finished(self) -> int:
@@ -64,17 +68,46 @@ class PartialRun:
         Raises:
             UserError: Nothing can be written beside the output.
         """
-        if self.folder.exists() and any(self.folder.iterdir()):
-            self.state()  # only what is known to be ours is removed
-            self.remove()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock()
+            # Only what is known to be ours is removed; all that comes before the state is this.
+            if {entry.name for entry in self.folder.iterdir()} - {_unfinished(Path(STATE)).name}:
+                self.state()
+            self._clear()
             self.update(state)
         except OSError as error:
             raise UserError(
                 f'{self.target.parent}: cannot be written to ({error.strerror}); choose another '
                 f'output'
             ) from error
+
+    def lock(self) -> None:
+        """Keep other processes out until :meth:`close`, or until this one ends in any way.
+
+        Raises:
+            UserError: Another process is at work there.
+        """
+        if self._locked is not None:
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(folder)
+                raise UserError(
+                    f'{self.target}: another run is writing it; wait for that or choose another '
+                    f'output'
+                ) from error
+            # Some network drives know no locks.
+        self._locked = folder
+
+    def close(self) -> None:
+        """Let other processes in."""
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
     def update(self, state: Mapping[str, Any]) -> None:
         """Replace what :meth:`start` was given."""
@@ -133,7 +166,19 @@ class PartialRun:
 
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._clear()
+            self.folder.rmdir()
+
+    def _clear(self) -> None:
+        # A run that is killed here must not mislead the next one: records go first, so that no
+        # clip counts as finished, and the state, which shows that the folder is ours, goes last.
+        entries = self.folder.glob('*')
+        for entry in sorted(entries, key=lambda e: (e.name == STATE, e.suffix != '.json')):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def _record(self, clip: int) -> Path:
         return self.folder / f'clip_{clip:05d}.json'
@@ -143,6 +188,10 @@ class PartialRun:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    unfinished = path.with_suffix('.tmp')
+    unfinished = _unfinished(path)
     unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), 'utf-8')
     os.replace(unfinished, path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_suffix('.tmp')

@@ -67,7 +67,7 @@ class FrameSource(ABC):
         end: When the last one is over.
         time_base: Seconds per unit of time.
         rate: Frames per second, on average.
-        broken: Pieces that could not be decoded and are left out.
+        broken: Pieces that could not be decoded and are left out, frames as a rule.
     """
 
     path: Path

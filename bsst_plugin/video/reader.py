@@ -64,12 +64,14 @@ class VideoFile(FrameSource):
             # AVI has no time stamps; with reordered frames FFmpeg's guesses are wrong.
             guessed = container.format.name == 'avi' and stream.has_b_frames
             pts: list[int | None] = []
+            last = 0
             for frame in self._decode(container, stream):
                 if not pts:
                     self.size = (frame.height, frame.width)
                     self.look = _look(frame, stream)
                     self.deep = max(part.bits for part in frame.format.components) > 8
                 pts.append(None if guessed else frame.pts)
+                last = frame.duration
             self.names = [f'{index:05d}.png' for index in range(len(pts))]
             if not pts:
                 raise UserError(f'{path}: no frame of this video can be decoded')
@@ -79,8 +81,11 @@ class VideoFile(FrameSource):
             start = round(self.start / self.time_base)
             step = max(1, round(1 / self.rate / self.time_base))
             self.times = _increasing([None if t is None else t - start for t in pts], step)
-            self.end = self.times[-1] + (self.times[-1] - self.times[-2] if len(pts) > 1 else step)
-            complete = not self.broken and len(pts) >= stream.frames
+            # Some decoders give nothing for a damaged frame, without an error.
+            expected = min(stream.frames, self._packets)
+            self.broken = max(self.broken, expected - len(pts))
+            self.end = self.times[-1] + (last or step)
+            complete = not self.broken
             if complete and stream.duration is not None and stream.start_time is not None:
                 stated = stream.start_time - start + stream.duration
                 self.end = stated if stated > self.times[-1] else self.end
@@ -119,7 +124,7 @@ class VideoFile(FrameSource):
 
         Not in several frames at once: a damaged one would take others along.
         """
-        self.broken = 0
+        self.broken = self._packets = 0
         packets = container.demux(stream)
         while True:
             try:
@@ -127,6 +132,8 @@ class VideoFile(FrameSource):
             except av.error.FFmpegError:  # the rest of the file is missing
                 self.broken += 1
                 packet = None
+            # Not what is only decoded because others build on it, before the start of a cut video.
+            self._packets += packet is not None and packet.size > 0 and not packet.is_discard
             try:
                 # The frames that are still inside come out at the end.
                 yield from stream.decode(packet)

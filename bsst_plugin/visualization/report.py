@@ -100,8 +100,12 @@ def write_report(
         width=width,
     )
     unfinished = path.with_name(f'.{path.name}.partial')
-    unfinished.write_text(page, 'utf-8')
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_text(page, 'utf-8')
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _plot(seconds: np.ndarray, motion: np.ndarray) -> str:

@@ -11,7 +11,8 @@ STATE = {'settings': {'crf': 18}, 'files': {'a.png': [3, 4], 'b.png': [5, 6]}, '
 def job(tmp_path):
     job = PartialRun(tmp_path / 'deep' / 'er' / 'out.mp4')
     job.start(STATE)
-    return job
+    yield job
+    job.close()
 
 
 def test_clips_are_finished_one_after_the_other(job):
@@ -59,6 +60,54 @@ def test_start_removes_only_what_is_ours(tmp_path):
     with pytest.raises(UserError, match='.out.partial: not an unfinished run'):
         job.start(STATE)
     assert (job.folder / 'thesis.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('left', [[], ['state.tmp']])
+def test_killed_before_its_state_was_written(job, left):
+    job.close()
+    (job.folder / 'state.json').unlink()
+    for name in left:
+        (job.folder / name).write_text('{"set')
+    again = PartialRun(job.target)
+    again.start(STATE)
+    assert again.state() == STATE
+
+
+@pytest.mark.parametrize('entry', ['unlink', 'rmtree'])
+def test_killed_while_the_folder_is_removed(job, monkeypatch, entry):
+    """Nothing counts as finished, and the next run takes the folder for one of its own."""
+    job.commit(0, [], torch.zeros(1))
+    (job.folder / 'frames').mkdir()
+    (job.folder / 'frames' / '0.png').write_text('a frame')
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if entry == 'rmtree':
+            patch.setattr('shutil.rmtree', killed)
+        else:  # after the first few files
+            unlink, left = type(job.folder).unlink, iter([True, True])
+            patch.setattr(
+                type(job.folder), 'unlink', lambda p: unlink(p) if next(left, False) else killed()
+            )
+        job.remove()
+    job.close()
+    again = PartialRun(job.target)
+    assert again.finished == 0
+    again.start(STATE)
+    assert [path.name for path in again.folder.iterdir()] == ['state.json']
+
+
+def test_one_run_at_a_time(job):
+    job.commit(0, [], torch.zeros(1))
+    other = PartialRun(job.target)
+    for call in (other.lock, lambda: other.start({})):
+        with pytest.raises(UserError, match='out.mp4: another run is writing it'):
+            call()
+    assert job.finished == 1 and job.state() == STATE  # nothing was touched
+    job.close()
+    other.lock()
 
 
 def test_nothing_can_be_written_there(tmp_path):

@@ -52,6 +52,13 @@ def test_times_of_a_variable_rate(tmp_path, name):
     np.testing.assert_allclose(seconds, np.array(times) / 1000, atol=0.001)
 
 
+@pytest.mark.parametrize('name', ['a.mp4', 'a.mkv'])
+def test_last_frame_is_not_shown_as_long_as_the_one_before(tmp_path, name):
+    times = [0, 40, 80, 1500]
+    source = open_source(write_video(tmp_path / name, moving_frames(4), times=times))
+    assert float(source.end * source.time_base) == pytest.approx(1.54, abs=0.001)
+
+
 def test_colours_and_rotation_are_noticed(tmp_path):
     path = write_video(tmp_path / 'a.mp4', moving_frames(3), rotation=90, tags=(1, 2))
     look = open_source(path).look
@@ -167,6 +174,32 @@ def test_broken_frame_in_the_middle_is_left_out(tmp_path):
     assert len(source.times) == len(list(source.frames())) == 8
     # The others are shown when they were, the one before the gap longer.
     assert max(np.diff(source.times)) == 2 * min(np.diff(source.times))
+
+
+def test_frames_that_a_decoder_silently_drops_are_counted(tmp_path):
+    path = write_video(tmp_path / 'a.mp4', moving_frames(30))
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][13]
+    content = bytearray(path.read_bytes())
+    content[packet.pos + 5 : packet.pos + packet.size] = bytes(packet.size - 5)
+    path.write_bytes(content)
+    source = open_source(path)
+    assert len(source.times) + source.broken >= 30 > len(source.times)
+
+
+def test_frames_before_the_start_of_a_cut_video_are_not_missed(tmp_path):
+    """As after ``ffmpeg -ss 0.4 -i ... -c copy``: decoded, but not shown."""
+    path = write_video(tmp_path / 'a.mp4', moving_frames(30))
+    with av.open(str(path)) as whole, av.open(str(tmp_path / 'b.mp4'), 'w') as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                shift = round(0.4 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = stream
+                cut.mux(packet)
+    source = open_source(tmp_path / 'b.mp4')
+    assert len(source.times) == 20 and source.broken == 0
 
 
 @pytest.mark.parametrize(('name', 'codec'), [('a.ts', 'libx264'), ('a.mkv', 'mjpeg')])
