@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bsst_plugin.errors import UserError
-from bsst_plugin.inference.clips import MARGIN
+from bsst_plugin.inference.clips import OVERLAP
 from bsst_plugin.inference.memory import (
     PROBES,
     MemoryModel,
@@ -23,10 +23,11 @@ CLIP_LENGTHS = (24, 20, 16, 12, 10, 8, 6, 5)
 TILES = (512, 384, 320, 256, 192, 128, 64)
 # Less than this shows the network too little around a pixel; taken only if nothing else fits.
 GOOD_LENGTH, GOOD_TILE = 8, 192
-# What the measurement may fall short by: memory that is freed is not at once usable again.
+# What the estimate may fall short by: memory that is freed is not at once usable again.
 MARGIN_OF_ERROR = 1.2
-# Frames inside decoder and encoder, in bytes for each pixel of a frame.
-CODEC_BYTES = 32
+# Frames inside the decoder, in bytes for each pixel of a frame, and what an encoder holds for each
+# pixel that it was given.
+CODEC_BYTES, ENCODER_BYTES = 32, 6
 # Of what is available, if no limit is given: others need some too.
 SHARE_OF_AVAILABLE = 0.7
 
@@ -85,6 +86,8 @@ def choose_plan(
         available = available_memory(device)
         limit = base + int(SHARE_OF_AVAILABLE * max(available - base, 0))
     model = measure(network, device, amp)
+    if device.type != 'cuda':
+        base = resident_memory()  # the first use of anything leaves something behind
     return plan_clips(model, limit, base, total, size, pixel_bytes, device, flow_limit)
 
 
@@ -164,7 +167,8 @@ def _plan(
     """One way to cut the video, and the memory that it takes."""
     tiling = Tiling(tile, 64 if tile >= 192 else tile // 4, 'smooth')
     height, width = size
-    network = model.of_tile(num_frames, *(_padded(min(tile, side)) for side in size))
+    sides = [_padded(min(tile, side)) for side in size]
+    network = model.of_tile(num_frames, *sides) + 12 * num_frames * sides[0] * sides[1]  # its input
     pixels = height * width
     flow = 0.0
     if flow_limit is not None and num_frames > 1:
@@ -176,24 +180,34 @@ def _plan(
         return ClipPlan(
             num_frames, tiling, flow_limit, int(base + MARGIN_OF_ERROR * max(network, flow))
         )
-    frames = pixels * (num_frames * (12 + pixel_bytes) + CODEC_BYTES)
-    # Input and output are float32; the output exists while the network runs.
+    # Float32: 12 bytes for each pixel of a frame. Of the clip before, only what it adds to the next
+    # one is left by then.
+    clip = 12 * pixels * num_frames
+    clips = _clips(total, num_frames)
+    shared = clips[-2].stop - clips[-1].start if len(clips) > 1 else 0  # at the end it is most
+    before = 12 * pixels * shared
     stages = (
-        MARGIN_OF_ERROR * flow + 15 * pixels * min(num_frames, FLOW_FRAMES),
-        MARGIN_OF_ERROR * network + 12 * pixels * num_frames,
+        before + clip + 21 * pixels * min(num_frames, FLOW_FRAMES) + flow,
+        before + 2 * clip + network,  # input and output
+        2 * before + clip + ENCODER_BYTES * pixels * num_frames,  # joined and written
     )
-    return ClipPlan(num_frames, tiling, flow_limit, int(base + frames + max(stages)))
+    frames = pixels * (num_frames * pixel_bytes + CODEC_BYTES)
+    expected = base + MARGIN_OF_ERROR * (frames + max(stages))
+    return ClipPlan(num_frames, tiling, flow_limit, int(expected))
 
 
 def _work(plan: ClipPlan, total: int, size: tuple[int, int]) -> float:
     """Pixels that the network computes for each pixel of the video."""
     tiling = plan.tiling
-    clips = plan_spans(total, plan.num_frames, min(2 * MARGIN, plan.num_frames - 1))
-    work = sum(clip.stop - clip.start for clip in clips) / total
+    work = sum(clip.stop - clip.start for clip in _clips(total, plan.num_frames)) / total
     for side in size:
         tiles = plan_spans(side, tiling.tile, tiling.overlap)
         work *= sum(_padded(tile.stop - tile.start) for tile in tiles) / side
     return work
+
+
+def _clips(total: int, num_frames: int) -> list[slice]:
+    return plan_spans(total, num_frames, min(OVERLAP, num_frames - 1))
 
 
 def _padded(side: int) -> int:

@@ -11,6 +11,8 @@ from bsst_plugin.inference.tiling import Flows, Tiling, deblur_clip
 
 #: Frames at each end of a clip that see too little of their past or future.
 MARGIN = 2
+#: Frames that neighbouring clips share.
+OVERLAP = 2 * MARGIN
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,17 @@ def deblur_clips(
         lqs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
         flows: See :func:`deblur_clip`.
         tiling: See :func:`deblur_clip`; clips are merged as tiles are.
-        num_frames: Frames of a clip, None for all; neighbours share ``2 * MARGIN`` of them.
+        num_frames: Frames of a clip, None for all; neighbours share ``OVERLAP`` of them.
 
     Returns:
         ``(n, t, 3, h, w)`` float32 on the device of ``lqs``.
     """
     tiling = Tiling() if tiling is None else tiling
-    clips = plan_spans(lqs.shape[1], num_frames or lqs.shape[1], 2 * MARGIN)
+    clips = plan_spans(lqs.shape[1], num_frames or lqs.shape[1], OVERLAP)
     outputs = (
         deblur_clip(network, lqs[:, clip], _cut_flows(flows, clip), tiling) for clip in clips
     )
-    return torch.cat(list(join_clips(clips, outputs, 2 * MARGIN, tiling.merge)), dim=1)
+    return torch.cat(list(join_clips(clips, outputs, OVERLAP, tiling.merge)), dim=1)
 
 
 def join_clips(
@@ -86,7 +88,7 @@ def join_clips(
 
     Args:
         clips: From :func:`plan_spans`.
-        outputs: Frames of each clip, ``(n, t, c, h, w)``; taken one at a time.
+        outputs: Frames of each clip, ``(n, t, c, h, w)`` float32; taken one at a time and changed.
         overlap: Frames that clips share.
         merge: How to join them.
 
@@ -95,18 +97,25 @@ def join_clips(
         the video.
     """
     total = clips[-1].stop
+    outputs = iter(outputs)
     begun: tuple[Tensor, Tensor] | None = None  # what earlier clips add to the next, and weights
-    for index, (clip, frames) in enumerate(zip(clips, outputs, strict=True)):
+    for index, clip in enumerate(clips):
+        # While the next clip is computed, nothing is held but what is begun: no zip, which keeps
+        # what it gave last, and names are dropped.
+        frames = next(outputs)
         weight = merge_weight(clip, total, overlap, merge).to(frames.device)  # (t,)
-        frames = frames * weight.view(-1, 1, 1, 1)
+        frames *= weight.view(-1, 1, 1, 1)
         if begun is not None:
             shared = len(begun[1])
             frames[:, :shared] += begun[0]
             weight[:shared] += begun[1]
         stop = clips[index + 1].start if index + 1 < len(clips) else total
         done = stop - clip.start
-        yield frames[:, :done] / weight[:done].view(-1, 1, 1, 1)
         begun = frames[:, done:].clone(), weight[done:]
+        finished = frames[:, :done]
+        finished /= weight[:done].view(-1, 1, 1, 1)
+        yield finished
+        del frames, finished
 
 
 def _cut_flows(flows: Flows | None, clip: slice) -> Flows | None:

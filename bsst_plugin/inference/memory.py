@@ -1,5 +1,7 @@
 """How much memory there is, and how much a network needs: measured."""
 
+import contextlib
+import ctypes
 import math
 import re
 import resource
@@ -101,17 +103,25 @@ def resident_memory() -> int:
     return _proc('/proc/self/status', 'VmRSS') or peak_memory(torch.device('cpu'))
 
 
+def release_memory() -> None:
+    """Give memory that was freed back to the system: glibc keeps it, more with every clip."""
+    with contextlib.suppress(OSError, AttributeError):  # other systems do not
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def measure_peak(function: Callable[[], object], device: torch.device, base: int) -> int:
     """Run a function and measure how far memory rises above ``base`` bytes.
 
-    Where the system cannot reset its own record of the peak (other than Linux), this is the peak
-    of the process so far.
+    What earlier work freed is given back before, or it would hide what the function takes. Where
+    the system cannot reset its own record of the peak (other than Linux), this is the peak of the
+    process so far.
     """
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
         function()
         return torch.cuda.max_memory_allocated(device) - base
     _forgotten_peaks[0] = peak_memory(device)
+    release_memory()
     try:
         Path('/proc/self/clear_refs').write_text('5')
     except OSError:
@@ -136,6 +146,7 @@ def measure(network: nn.Module, device: torch.device, amp: torch.dtype | None) -
     Returns:
         The fitted model.
     """
+    release_memory()
     base = torch.cuda.memory_allocated(device) if device.type == 'cuda' else resident_memory()
     estimator: Any = getattr(network, 'flow_estimator', None)
     generator = torch.Generator().manual_seed(0)
@@ -159,15 +170,17 @@ def measure(network: nn.Module, device: torch.device, amp: torch.dtype | None) -
         flow_peaks = [measure_peak(partial(estimator, pair), device, base) for pair in pairs]
         halves = [(side // 2) ** 2 for side in FLOW_PROBES]
         flow = _fit([(1, pixels, pixels**2) for pixels in halves], flow_peaks)
+    release_memory()
     return MemoryModel(_fit(terms, peaks), flow)
 
 
 def _fit(terms: list[Terms], peaks: list[int]) -> Terms:
-    """Non-negative coefficients that fit the measurements with the least relative error."""
-    weights = 1 / np.maximum(np.asarray(peaks, float), 1)
+    """Non-negative coefficients that fit the largest measurements best and fall short of none."""
     scale = np.max(terms, axis=0)
-    matrix = np.asarray(terms) / scale * weights[:, None]
-    constant, linear, last = nnls(matrix, np.asarray(peaks) * weights)[0] / scale
+    matrix, target = np.asarray(terms) / scale, np.asarray(peaks, float)
+    fitted = nnls(matrix, target)[0]
+    fitted *= max(1.0, np.max(target / np.maximum(matrix @ fitted, 1)))
+    constant, linear, last = fitted / scale
     return float(constant), float(linear), float(last)
 
 

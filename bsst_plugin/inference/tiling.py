@@ -157,7 +157,7 @@ def _deblur_tiles(network: nn.Module, lqs: Tensor, flows: Flows | None, tiling: 
     # A tile that started between two vectors of the flow would get vectors of other pixels. The
     # last one starts up to 3 pixels later instead and is that much smaller.
     for rows, columns, weight in plan_tiles(h, w, tiling, align=1 if flows is None else 4):
-        inputs = lqs[..., rows, columns].to(device)
+        inputs = lqs[..., rows, columns].to(device).contiguous()
         if flows is None:
             output = network(inputs)
         else:
@@ -165,6 +165,7 @@ def _deblur_tiles(network: nn.Module, lqs: Tensor, flows: Flows | None, tiling: 
         weight = weight.to(lqs.device)
         total[..., rows, columns] += weight * output.to(total)
         weights[rows, columns] += weight
+        del inputs, output  # before the next tile needs the memory
     return total.div_(weights)
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.inference.clip_plan import ClipPlan
-from bsst_plugin.inference.clips import MARGIN, join_clips
+from bsst_plugin.inference.clips import OVERLAP, join_clips
+from bsst_plugin.inference.memory import release_memory
 from bsst_plugin.inference.spans import plan_spans
 from bsst_plugin.inference.tiling import Flows, deblur_clip, estimate_flows, plan_tiles
 from bsst_plugin.video import Frame, FrameSource
 from bsst_plugin.visualization.views import View
 
-OVERLAP = 2 * MARGIN
 # Networks take no smaller frames.
 MIN_SIZE = 16
 # As many neighbours as a look at a single frame needs.
@@ -125,9 +125,11 @@ class VideoDeblurring:
         for frames in islice(joined, first - before, None):
             clip = finished.popleft()
             pairs = zip(frames[0], clip.frames, strict=True)
-            clip.deblurred = [_to_frame(pixels, frame) for pixels, frame in pairs]
-            del frames
+            clip.deblurred = list(starmap(_to_frame, pairs))
+            del frames, pairs
             yield clip
+            del clip  # only the next one is needed while it is made
+            release_memory()
 
     def sample(self, index: int) -> tuple[Frame, Frame]:
         """A frame as it is and sharp, from a clip of its own, for a look before the run."""
@@ -172,13 +174,14 @@ class VideoDeblurring:
             self._progress(lqs, len(clip.frames)),
         ):
             flows = estimate_flows(self.network, lqs) if self.has_flow else None
-            out = deblur_clip(self.network, lqs, flows, self.plan.tiling)
+            release_memory()  # what the estimator freed would add to what the network takes
             if flows is not None:
                 done = len(clip.frames)
                 clip.motion = _motion(flows)[:done]
                 for name, view in self.views.items():
                     pictures = view(self.network, lqs, flows, self.plan.tiling)[:done]
                     clip.views[name] = [picture[:height, :width] for picture in pictures]
+            out = deblur_clip(self.network, lqs, flows, self.plan.tiling)
         return out[..., :height, :width]
 
     @contextmanager
@@ -214,17 +217,16 @@ def _to_tensor(frames: Sequence[Frame]) -> Tensor:
     height, width = frames[0].pixels.shape[:2]
     out = torch.empty((1, len(frames), 3, height, width))
     for index, frame in enumerate(frames):
-        white = np.iinfo(frame.pixels.dtype).max
-        pixels = torch.from_numpy(frame.pixels.astype(np.float32))
-        out[0, index] = pixels.permute(2, 0, 1) / white
+        out[0, index] = torch.from_numpy(frame.pixels.astype(np.float32)).permute(2, 0, 1)
+        out[0, index] /= np.iinfo(frame.pixels.dtype).max
     return out
 
 
 def _to_frame(pixels: Tensor, frame: Frame) -> Frame:
     """The frame with other pixels, ``(3, h, w)`` in [0, 1]."""
-    white = np.iinfo(frame.pixels.dtype).max
-    rounded = (pixels.permute(1, 2, 0).clamp(0, 1) * white).round().numpy()
-    return replace(frame, pixels=rounded.astype(frame.pixels.dtype))
+    kind = frame.pixels.dtype
+    rounded = pixels.clamp(0, 1).mul_(np.iinfo(kind).max).round_().permute(1, 2, 0).numpy()
+    return replace(frame, pixels=np.ascontiguousarray(rounded, dtype=kind))
 
 
 def _motion(flows: Flows) -> list[float]:

@@ -93,5 +93,9 @@ class _WindowPictures(_Pictures):
 
 def _images(frames: Tensor) -> list[np.ndarray]:
     """``(1, t, 3, h, w)`` in [0, 1] as ``(h, w, 3)`` uint8."""
-    pixels = (frames[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return [np.ascontiguousarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+    return [_image(frame) for frame in frames[0]]  # one by one: little is held beside them
+
+
+def _image(frame: Tensor) -> np.ndarray:
+    pixels = frame.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())

@@ -15,6 +15,7 @@ from bsst_plugin.inference.memory import (
     measure_peak,
     parse_size,
     peak_memory,
+    release_memory,
     resident_memory,
 )
 
@@ -41,6 +42,7 @@ def test_peak_is_what_was_allocated():
     def allocate():
         return float(np.ones(30_000_000).sum())  # 240 MB, touched
 
+    release_memory()
     base = resident_memory()
     assert 230e6 < measure_peak(allocate, CPU, base) < 300e6
     # The record is reset: a smaller peak is not hidden by the larger one before.
