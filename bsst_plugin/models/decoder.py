@@ -1,15 +1,15 @@
 """Frame decoder of the released network: grouped spatio-temporal shifts."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from bsst_plugin.models.layers import CAB, GatedCAB, conv3x3, leaky_relu, zeroed
+from bsst_plugin.models.layers import CAB, GatedCAB, conv3x3, in_chunks, leaky_relu, zeroed
 
 # (dy, dx) in pixels: the 16 positions around a square of side 16, the 8 around one of side 8.
 FAR_SHIFTS = (
@@ -60,8 +60,8 @@ def spatial_shift(x: Tensor) -> Tensor:
 class ShiftBlock(nn.Module):
     """Four rounds of: exchange half of the channels with a neighbouring frame, shift, refine.
 
-    The clip is flattened to t*c channels and rolled by c/2, forward and back in turn, so that
-    half of a frame's channels come from its neighbour; the clip wraps around.
+    Clips are flattened to t*c channels and rolled by c/2, forward and back in turn: half of a
+    frame's channels come from the frame before or after; the clip wraps around.
 
     Args:
         channels: c, a multiple of 16.
@@ -77,14 +77,25 @@ class ShiftBlock(nn.Module):
 
     def forward(self, x: Tensor, t: int) -> Tensor:
         """Refine ``(n*t, c, h, w)``, clips of ``t`` frames; same shape."""
-        for index, (merge, refine) in enumerate(zip(self.merge, self.refine, strict=True)):
-            forward = index % 2 == 0
-            clip = rearrange(x, '(n t) c h w -> n (t c) h w', t=t)
-            clip = clip.roll(self.exchanged if forward else -self.exchanged, dims=1)
-            x = rearrange(clip, 'n (t c) h w -> (n t) c h w', t=t)
-            arrived = x[:, : self.exchanged] if forward else x[:, -self.exchanged :]
-            x = refine(merge(x, spatial_shift(arrived)))
+        x = x.contiguous(memory_format=torch.channels_last)  # LayerNorm and 1 x 1 convolutions
+        frames = torch.arange(len(x), device=x.device).view(-1, t)  # clip and frame
+        for index in range(len(self.merge)):
+            neighbours = frames.roll(1 if index % 2 == 0 else -1, dims=1).flatten()
+            x = in_chunks(partial(self._round, index), x, x[neighbours])
         return x
+
+    def _round(self, index: int, x: Tensor, neighbour: Tensor) -> Tensor:
+        """One round; what arrives is half of the channels of the frame before or after."""
+        own, passed_on = x[:, : self.exchanged], x[:, self.exchanged :]
+        if index % 2 == 0:
+            arrived = neighbour[:, self.exchanged :]
+            x = torch.cat((arrived, own), dim=1)
+        else:
+            arrived = neighbour[:, : self.exchanged]
+            x = torch.cat((passed_on, arrived), dim=1)
+        # Rows of one channel are shifted at once.
+        shifted = spatial_shift(arrived.contiguous()).contiguous(memory_format=torch.channels_last)
+        return self.refine[index](self.merge[index](x, shifted))
 
 
 @MODELS.register_module()
@@ -126,11 +137,16 @@ class FrameDecoder(BaseModule):
             ``(n*t, 3, h, w)``, to be added to the frames.
         """
         full, half = skips
-        # The 1 x 1 convolution and the interpolation commute; this order is four times cheaper.
-        x = F.interpolate(self.up_half(feature), scale_factor=2, mode='bilinear')
-        x = x + self.skip_half(half)
+        x = in_chunks(self._to_half, feature, half)
         for block in self.shift_blocks:
             x = block(x, t)
+        return in_chunks(self._to_frame, full, x)
+
+    def _to_half(self, feature: Tensor, half: Tensor) -> Tensor:
+        # The 1 x 1 convolution and the interpolation commute; this order is four times cheaper.
+        x = F.interpolate(self.up_half(feature), scale_factor=2, mode='bilinear')
+        return x + self.skip_half(half)
+
+    def _to_frame(self, full: Tensor, x: Tensor) -> Tensor:
         x = self.conv_full(self.act(F.pixel_shuffle(self.up_full(x), 2)))
-        x = self.refine_full(x + self.skip_full(full))
-        return self.to_frame(x)
+        return self.to_frame(self.refine_full(x + self.skip_full(full)))

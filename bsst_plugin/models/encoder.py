@@ -4,7 +4,7 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from bsst_plugin.models.layers import CAB, conv3x3, leaky_relu
+from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu
 
 
 @MODELS.register_module()
@@ -34,6 +34,6 @@ class FrameEncoder(BaseModule):
         Returns:
             ``(b, s, h, w)``, ``(b, s, h/2, w/2)`` and ``(b, c, h/4, w/4)``.
         """
-        full = self.to_full(frames)
-        half = self.to_half(full)
-        return full, half, self.to_quarter(half)
+        full = in_chunks(self.to_full, frames)
+        half = in_chunks(self.to_half, full)
+        return full, half, in_chunks(self.to_quarter, half)

@@ -7,6 +7,8 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from bsst_plugin.models.layers import in_chunks
+
 Size3 = tuple[int, int, int]
 
 
@@ -84,6 +86,11 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refine ``(n, t, h, w, c)``; same shape."""
         x = x + self._attend(self.norm1(x))
+        return in_chunks(
+            self._mix_channels, x.flatten(0, 1), positions=x.shape[2] * x.shape[3]
+        ).view_as(x)
+
+    def _mix_channels(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.norm2(x))
 
     def _attend(self, x: Tensor) -> Tensor:
@@ -95,20 +102,20 @@ class SwinBlock(nn.Module):
         x = F.pad(x, (0, 0, 0, pad[2], 0, pad[1], 0, pad[0]))
         padded = (x.shape[1], x.shape[2], x.shape[3])
         x = x.roll([-s for s in shift], dims=(1, 2, 3))
-        qkv = self.qkv(_partition(x, window))
-        query, key, value = rearrange(
-            qkv, 'n m l (three heads d) -> three n m heads l d', three=3, heads=self.num_heads
-        )
         rows = _bias_rows(window, self.window, x.device)
-        bias = self.relative_position_bias[rows].permute(2, 0, 1).to(query.dtype)
+        bias = self.relative_position_bias[rows].permute(2, 0, 1)[None]  # (1, heads, l, l)
+        windows = _partition(x, window)  # (n, m, l, c)
         if any(shift):
             allowed = _region_mask(padded, window, shift, x.device)
             bias = torch.where(allowed, bias, -100.0)  # -100 as in Swin, not -inf
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        out = self.proj(rearrange(out, 'n m heads l d -> n m l (heads d)'))
+        bias = bias.expand(windows.shape[1], -1, -1, -1).repeat(n, 1, 1, 1)  # (n*m, heads, l, l)
+        out = in_chunks(
+            self._attend_within, windows.flatten(0, 1), bias, positions=windows.shape[2]
+        )
         out = rearrange(
             out,
-            'n (t h w) (a b c) d -> n (t a) (h b) (w c) d',
+            '(n t h w) (a b c) d -> n (t a) (h b) (w c) d',
+            n=n,
             a=window[0],
             b=window[1],
             c=window[2],
@@ -116,6 +123,17 @@ class SwinBlock(nn.Module):
             w=padded[2] // window[2],
         )
         return out.roll(shift, dims=(1, 2, 3))[:, :t, :h, :w]
+
+    def _attend_within(self, windows: Tensor, bias: Tensor) -> Tensor:
+        """Attention inside windows ``(b, l, c)``, with a bias ``(b, heads, l, l)``; same shape."""
+        query, key, value = rearrange(
+            self.qkv(windows),
+            'b l (three heads d) -> three b heads l d',
+            three=3,
+            heads=self.num_heads,
+        )
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        return self.proj(rearrange(out, 'b heads l d -> b l (heads d)'))
 
 
 class SwinGroup(nn.Module):
@@ -189,7 +207,7 @@ class SwinFusion(BaseModule):
     def forward(self, features: Tensor) -> Tensor:
         """Fuse ``(n, t, in_channels, h, w)`` to ``(n, t, channels, h, w)``."""
         n, t = features.shape[:2]
-        x = self.conv(features.flatten(0, 1))
+        x = in_chunks(self.conv, features.flatten(0, 1))
         x = rearrange(x, '(n t) c h w -> n t h w c', n=n, t=t)
         x = self.norm_out(self.groups(self.norm_in(x)))
         return rearrange(x, 'n t h w c -> n t c h w')

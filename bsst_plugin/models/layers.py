@@ -1,5 +1,6 @@
 """Blocks that several parts of the network share."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -10,6 +11,44 @@ from bsst_plugin.ops import deform_conv2d
 
 _Layer = TypeVar('_Layer', bound=nn.Module)
 LRELU_SLOPE = 0.1
+# Pixels that a CPU works on at a time, of frames that do not depend on each other.
+_CHUNK = 128 * 128
+
+
+def in_chunks(
+    function: Callable[..., Tensor], *inputs: Tensor, positions: int | None = None
+) -> Tensor:
+    """Apply a function that treats each item of a batch on its own.
+
+    On a CPU without gradients it is given a few at a time, a single one if it is large: what is
+    computed inside stays in the cache, and does not grow with the batch.
+
+    Args:
+        function: Maps the inputs to ``(b, ...)``.
+        inputs: Each ``(b, ...)``.
+        positions: Pixels or tokens of an item; by default those of the first input, taken to be
+            ``(b, c, h, w)``.
+
+    Returns:
+        ``(b, ...)``.
+    """
+    first = inputs[0]
+    chunk = max(1, _CHUNK // (positions or first.shape[-1] * first.shape[-2]))
+    if torch.is_grad_enabled() or first.device.type != 'cpu' or len(first) <= chunk:
+        return function(*inputs)
+    out = None
+    for start in range(0, len(first), chunk):
+        part = function(*(x[start : start + chunk] for x in inputs))
+        if out is None:
+            last = part.dim() == 4 and part.is_contiguous(memory_format=torch.channels_last)
+            out = torch.empty(
+                (len(first), *part.shape[1:]),
+                dtype=part.dtype,
+                memory_format=torch.channels_last if last else torch.contiguous_format,
+            )
+        out[start : start + chunk] = part
+    assert out is not None
+    return out
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -107,9 +146,13 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
+    def weigh(self, x: Tensor) -> Tensor:
+        """Weights of the channels of ``(n, c, h, w)``, ``(n, c, 1, 1)``."""
+        return self.weights(x.mean((2, 3), keepdim=True))
+
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of ``(n, c, h, w)``; same shape."""
-        return x * self.weights(x.mean((2, 3), keepdim=True))
+        """Scale the channels of ``(n, c, h, w)``; same shape."""
+        return x * self.weigh(x)
 
 
 class CAB(nn.Module):
@@ -130,7 +173,8 @@ class CAB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine ``(n, c, h, w)``; same shape."""
-        return self.attention(self.body(x)) + x
+        y = self.body(x)
+        return torch.addcmul(x, y, self.attention.weigh(y))
 
 
 class GatedCAB(nn.Module):

@@ -8,6 +8,9 @@ from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 from bsst_plugin.ops.precision import no_autocast
 from bsst_plugin.ops.warp import sampling_grid
 
+# Values that are sampled at a time.
+_CACHED = 2**22
+
 
 def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Modulated deformable convolution, 3 x 3, stride 1, padding 1.
@@ -45,15 +48,22 @@ def _sample_and_multiply(
     columns = torch.arange(w, dtype=offset.dtype, device=x.device)
     y = offset[:, :, :, 0] + tap.view(3, 1, 1, 1) + rows  # (n*groups, 3, 3, h, w)
     x_position = offset[:, :, :, 1] + tap.view(1, 3, 1, 1) + columns
-    grid = sampling_grid(x_position, y, h, w)
-    samples = F.grid_sample(
-        x.float().reshape(n * groups, c_in // groups, h, w),
-        grid.view(n * groups, 9 * h, w, 2),
-        padding_mode='zeros',
-        align_corners=False,
-    )
-    samples = samples.view(n, groups, c_in // groups, 9, h * w)
-    samples = samples * mask.reshape(n, groups, 1, 9, h * w)
-    columns_matrix = samples.view(n, c_in * 9, h * w).to(x.dtype)
-    out = torch.matmul(weight.to(x.dtype).flatten(1), columns_matrix)  # (n, c_out, h*w)
-    return (out + bias.to(x.dtype)[:, None]).view(n, -1, h, w)
+    grid = sampling_grid(x_position, y, h, w).view(n, groups, 9 * h, w, 2)
+    x = x.view(n, groups, c_in // groups, h, w)
+    mask = mask.view(n, groups, 1, 9, h * w)
+    weight = weight.to(x.dtype).view(-1, groups, 9 * c_in // groups)
+    out = bias.to(x.dtype)[:, None]
+    # The samples are nine times the input; a few groups at a time they stay in the cache.
+    step = max(1, _CACHED * groups // (9 * x.numel()))
+    for start in range(0, groups, step):
+        part = slice(start, start + step)
+        samples = F.grid_sample(
+            x[:, part].float().flatten(0, 1),
+            grid[:, part].flatten(0, 1),
+            padding_mode='zeros',
+            align_corners=False,
+        )
+        samples = samples.view(n, -1, c_in // groups, 9, h * w) * mask[:, part]
+        columns_matrix = samples.view(n, -1, h * w).to(x.dtype)
+        out = out + torch.matmul(weight[:, part].flatten(1), columns_matrix)  # (n, c_out, h*w)
+    return out.view(n, -1, h, w)

@@ -3,7 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bsst_plugin.models.layers import CAB, ChannelAttention, GatedCAB, LayerNorm2d, leaky_relu
+from bsst_plugin.models.layers import (
+    CAB,
+    ChannelAttention,
+    GatedCAB,
+    LayerNorm2d,
+    in_chunks,
+    leaky_relu,
+)
 
 
 def test_layer_norm_2d_is_layer_norm_over_channels(randomise):
@@ -81,3 +88,34 @@ def test_fresh_gated_cab_is_the_identity():
 
 def test_slope_of_the_released_network():
     assert leaky_relu()(torch.tensor(-1.0)).item() == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_chunks_make_no_difference(memory_format):
+    x = torch.randn(5, 3, 128, 100).contiguous(memory_format=memory_format)
+    seen = []
+
+    def function(first, second):
+        seen.append(len(first))
+        return (first * second[:, :, None, None]).contiguous(memory_format=memory_format)
+
+    weights = torch.randn(5, 3)
+    expected = function(x, weights)
+    with torch.no_grad():
+        out = in_chunks(function, x, weights)
+    assert seen == [5, 1, 1, 1, 1, 1]  # a single one is enough for the cache
+    assert torch.equal(out, expected)
+    assert out.is_contiguous(memory_format=memory_format)
+
+
+def test_chunks_of_small_items():
+    with torch.no_grad():
+        tokens = torch.randn(7, 128 * 64, 2)
+        out = in_chunks(lambda part: part[:, :1] + len(part), tokens, positions=128 * 64)
+    assert torch.equal(out, tokens[:, :1] + torch.tensor([2] * 6 + [1])[:, None, None])
+
+
+def test_gradients_need_the_whole_batch():
+    x = torch.randn(3, 1, 256, 256, requires_grad=True)
+    out = in_chunks(lambda part: part * len(part), x)
+    assert torch.equal(out, 3 * x)
