@@ -14,6 +14,7 @@ from bsst_plugin.models.flow import FlowEstimator
 
 DEFORM = torch.ops.torchvision.deform_conv2d
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+SAMPLE = torch.ops.aten.grid_sampler_2d
 #: The counter's name for the sum of all modules.
 ALL = 'Global'
 
@@ -40,7 +41,11 @@ def count_macs(network: nn.Module, *inputs: object) -> dict[str, dict[str, float
         and of everything else (``rest``).
     """
     on_meta = any(isinstance(x, Tensor) and x.is_meta for x in inputs)
-    mapping = {DEFORM: _deform_flops, CPU_ATTENTION: _attention_flops}
+    mapping = {
+        DEFORM: _deform_flops,
+        CPU_ATTENTION: _attention_flops,
+        SAMPLE: lambda *_, **__: 0,  # has no product; said here, it is not taken apart
+    }
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     counts: dict[str, dict[str, float]] = defaultdict(dict)
 

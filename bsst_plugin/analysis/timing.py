@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bsst_plugin.inference.memory import measure_peak, release_memory, resident_memory
 
 #: Side of the matrices whose product tells how fast the machine multiplies.
-MATRIX_SIDE = {'cpu': 2048, 'cuda': 8192}
+MATRIX_SIDE = {'cpu': 1024, 'cuda': 8192}
 
 
 @dataclass

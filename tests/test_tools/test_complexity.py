@@ -14,7 +14,7 @@ from torch import nn
 
 from bsst_plugin.cli import run
 from bsst_plugin.models.bsst import FusionFeedForward, PatchComposition, PatchEmbedding
-from bsst_plugin.models.layers import GuidedDeformConv
+from bsst_plugin.models.layers import GatedCAB, GuidedDeformConv
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'analysis' / 'complexity.py'
@@ -54,6 +54,8 @@ def count_by_hand(net, lqs, flows, monkeypatch):
             return tokens * layer.weight.numel() + one_clip * layer.out_features
         if isinstance(layer, FusionFeedForward):  # the overlaps are counted by adding ones
             return x.shape[-3] * x.shape[-2] * layer.fc1.kernel_shape[1] ** 2
+        if isinstance(layer, GatedCAB):  # depth-wise on 2c, then the two on c as one
+            return out.numel() * (2 * 3**2 + layer.mix_large.kernel_size[0] ** 2)
         if isinstance(layer, nn.Linear):
             return out.numel() * layer.in_features
         # A convolution; the channels are those of the input, which may be fewer.
@@ -70,7 +72,7 @@ def count_by_hand(net, lqs, flows, monkeypatch):
         def add_deform(layer, inputs, out, part=part):
             deform[part] += out.numel() * 2 * inputs[0].shape[1] * 9
 
-        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.Linear, FusionFeedForward)):
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.Linear, FusionFeedForward, GatedCAB)):
             hooks.append(layer.register_forward_hook(add))
         elif isinstance(layer, GuidedDeformConv):
             hooks.append(layer.register_forward_hook(add_deform))

@@ -10,7 +10,6 @@ counted, as in the paper.
 import argparse
 import json
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -20,16 +19,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from bsst_plugin.analysis.complexity import ALL, count_macs
 from bsst_plugin.cli import run
 from bsst_plugin.errors import UserError
 from bsst_plugin.models import BSSTNet, WindowSelection
 from bsst_plugin.models.window_selection import Size2
 
 PARTS = ('encoder', 'flow_refiner', 'backbone', 'fusion', 'neck', 'decoder')
-DEFORM = torch.ops.torchvision.deform_conv2d
-SAMPLE = torch.ops.aten.grid_sampler_2d
 WITHOUT = 'without deformable convolution'
 # GFLOPs of a frame in Table 4 of the paper, which are multiply-accumulates, by clip length; SST is
 # out of memory at 60 frames.
@@ -89,27 +86,11 @@ def count(network: BSSTNet, frames: int, size: int, share: float) -> dict[str, d
         network.neck.selection = FixedShare(network.neck.selection, share)
     clip = torch.empty(1, frames, 3, size, size, device='meta')
     flow = torch.empty(1, frames - 1, 2, -(-size // 4), -(-size // 4), device='meta')
-    # Sampling has no product to count; said here, it is not taken apart into its steps first.
-    counter = FlopCounterMode(
-        display=False, custom_mapping={DEFORM: _deform_flops, SAMPLE: lambda *_, **__: 0}
-    )
-    with torch.no_grad(), counter:
-        network(clip, (flow, flow))
-    counts: dict[str, dict[str, float]] = defaultdict(dict)
-    for module, operators in counter.get_flop_counts().items():
-        for operator, flops in operators.items():
-            kind = 'deform' if operator == DEFORM else 'rest'
-            gmac = flops / 2e9 / frames
-            counts[module][kind] = counts[module].get(kind, 0.0) + gmac
-    return counts
-
-
-def _deform_flops(
-    x_shape: tuple, weight_shape: tuple, *_: object, out_shape: tuple, **__: object
-) -> int:
-    """Twice the multiply-accumulates of the product of samples and weights."""
-    n, c_out, h, w = out_shape
-    return 2 * n * h * w * c_out * weight_shape[1] * weight_shape[2] * weight_shape[3]
+    counts = count_macs(network, clip, (flow, flow))
+    return {
+        module: {kind: gmac / frames for kind, gmac in kinds.items()}
+        for module, kinds in counts.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -131,8 +112,8 @@ def main(argv: list[str] | None = None) -> None:
         counts = count(MODELS.build(generator), frames, args.size, args.blurry)
         result[frames] = {
             **{p: sum(counts[f'BSSTNet.{p}'].values()) for p in PARTS if p in parameters},
-            'all': sum(counts['Global'].values()),
-            WITHOUT: counts['Global']['rest'],
+            'all': sum(counts[ALL].values()),
+            WITHOUT: counts[ALL]['rest'],
         }
     setting = f'{args.size} x {args.size}, {args.blurry:.0%} of the window places blurry'
     console.print(f'GMAC a frame, {setting}')
