@@ -361,6 +361,14 @@ def small_disk(tmp_path):
     subprocess.run(['umount', str(folder)], check=True)
 
 
+def test_read_only_disk(small_disk, tmp_path, fails):
+    path = write_video(tmp_path / 'a.mp4', moving_frames(3))
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    for output in ('b.mp4', 'frames/'):
+        assert f'{small_disk}: cannot be written to' in fails(path, f'{small_disk}/{output}')
+    assert f'{small_disk}: not a folder' in fails(path, '--report', small_disk / 'report')
+
+
 @pytest.mark.parametrize('kind', ['folder', 'video', 'report'])
 def test_no_space_left(small_disk, tmp_path, deblur, fails, short_clips, kind):
     frames = moving_frames(26)
