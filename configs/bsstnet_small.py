@@ -53,7 +53,8 @@ val_dataloader = dict(
         split='val',
         length=20,
         settings=dict(num_frames=12, size=128, blur=(6.0, 30.0)),
-        capture=capture,
+        # Frames at rest without noise are their own sharp ones: infinitely many dB.
+        capture=dict(capture, still_share=0.0),
         pipeline=[dict(type='PackInputs')],
     ),
 )

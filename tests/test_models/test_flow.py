@@ -336,7 +336,8 @@ def test_spynet_equals_mmagic_s(no_download, tmp_path):
     with torch.no_grad():
         for got, pair in ((forward, halves[::-1]), (backward, halves)):
             expected = F.avg_pool2d(source(*pair), 2) / 2
-            torch.testing.assert_close(got[:, 0], expected, atol=1e-5, rtol=1e-4)
+            # In pixels: six levels double the rounding of sums in another order to 1e-5.
+            torch.testing.assert_close(got[:, 0], expected, atol=1e-4, rtol=1e-4)
     assert no_download == []
     with pytest.raises(UserError, match='spynet_20210409'):
         SPyNetFlow()(clip)
