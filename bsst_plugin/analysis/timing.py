@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bsst_plugin.inference.memory import measure_peak, release_memory, resident_memory
 
 #: Side of the matrices whose product tells how fast the machine multiplies.
-MATRIX_SIDE = {'cpu': 1024, 'cuda': 8192}
+MATRIX_SIDE = {'cpu': 2048, 'cuda': 8192}
 
 
 @dataclass
@@ -98,7 +98,7 @@ def measure_in_turn(
     return timings
 
 
-def matrix_product_peak(device: torch.device, dtype: torch.dtype, runs: int = 5) -> float:
+def matrix_product_peak(device: torch.device, dtype: torch.dtype, runs: int = 10) -> float:
     """GMAC/s of a large matrix product: what the machine can do at best, in this library."""
     side = MATRIX_SIDE[device.type]
     a, b = torch.rand((2, side, side), device=device).to(dtype)
