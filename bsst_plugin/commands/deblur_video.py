@@ -29,6 +29,7 @@ from bsst_plugin.inference.memory import parse_size, peak_memory
 from bsst_plugin.inference.partial import PartialRun
 from bsst_plugin.inference.tiling import Tiling
 from bsst_plugin.inference.video import FinishedClip, VideoDeblurring
+from bsst_plugin.ops.precision import bfloat16_is_fast
 from bsst_plugin.video import (
     FolderWriter,
     Frame,
@@ -115,6 +116,20 @@ def _check_outputs(
     return targets
 
 
+def _precision(amp: bool, device: torch.device) -> torch.dtype | None:
+    """Type of autocast, None for none."""
+    if not amp:
+        return None
+    if device.type != 'cpu':
+        return torch.float16
+    if not bfloat16_is_fast():
+        raise UserError(
+            '--amp: this CPU has no instructions for bfloat16, it would take many times longer; '
+            'leave --amp out'
+        )
+    return torch.bfloat16
+
+
 def _start(
     args: argparse.Namespace,
     loaded: LoadedNetwork,
@@ -124,9 +139,7 @@ def _start(
     job: PartialRun,
 ) -> VideoDeblurring:
     """Decide how to cut the video, or go on as an earlier run decided."""
-    amp = None
-    if args.amp:
-        amp = torch.bfloat16 if device.type == 'cpu' else torch.float16
+    amp = _precision(args.amp, device)
     views = {show: VIEWS[show] for show in args.show if show in VIEWS}
     settings = _settings(args, loaded, device)
     if args.resume and job.finished:

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from mmagic.registry import MODELS
 from mmengine.config import Config
 
+from bsst_plugin.ops.precision import bfloat16_is_fast
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NETWORKS = ['bsstnet_gopro.py', 'bsstnet_gopro_released.py']
 LENGTHS = [1, 2, 3, 5, 7, 24, 49]
 SLOW = pytest.mark.slow
-BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+BFLOAT16 = bfloat16_is_fast()
 SIZES = [(16, 16), (250, 334), (180, 320), (320, 180)]
 NARROW = dict(
     encoder=dict(shallow_channels=16, channels=24),

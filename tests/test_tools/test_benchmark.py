@@ -3,9 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from bsst_plugin.cli import run
+from bsst_plugin.ops.precision import bfloat16_is_fast
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'benchmark.py'
 CONFIG = "model = dict(type='VideoDeblurrer', generator={generator})\n"
@@ -60,9 +60,7 @@ def test_training_step(script, configs, capsys):
     assert 'a training step' in capsys.readouterr().out
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason='takes minutes on this CPU'
-)
+@pytest.mark.skipif(not bfloat16_is_fast(), reason='takes minutes on this CPU')
 def test_bfloat16(script, configs, capsys):
     script.main([configs[0], '--frames', '2', '--size', '64', '--runs', '1', '--dtype', 'bf16'])
     assert 'bf16, inference' in capsys.readouterr().out

@@ -194,6 +194,19 @@ def stop_after(monkeypatch, clips, error):
     return lambda: monkeypatch.setattr(command.PartialRun, 'commit', commit)
 
 
+@pytest.mark.parametrize('fast', [False, True])
+def test_mixed_precision_where_the_cpu_has_it(
+    tmp_path, monkeypatch, short_clips, deblur, fails, fast
+):
+    monkeypatch.setattr(command, 'bfloat16_is_fast', lambda: fast)
+    source = write_folder(tmp_path / 'in', moving_frames(2, 16, 16))
+    if fast:
+        assert '2 frames' in deblur(source, tmp_path / 'out', '--amp')
+    else:
+        assert 'leave --amp out' in fails(source, tmp_path / 'out', '--amp')
+        assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('kind', ['folder', 'video'])
 def test_interrupted_run_goes_on(tmp_path, deblur, fails, short_clips, monkeypatch, capsys, kind):
     frames = moving_frames(15)
