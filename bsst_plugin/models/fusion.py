@@ -108,7 +108,8 @@ class SwinBlock(nn.Module):
         if any(shift):
             allowed = _region_mask(padded, window, shift, x.device)
             bias = torch.where(allowed, bias, -100.0)  # -100 as in Swin, not -inf
-        bias = bias.expand(windows.shape[1], -1, -1, -1).repeat(n, 1, 1, 1)  # (n*m, heads, l, l)
+        # (n*m, heads, l, l), without a copy for each window.
+        bias = bias.expand(n, windows.shape[1], -1, -1, -1).flatten(0, 1)
         out = in_chunks(
             self._attend_within, windows.flatten(0, 1), bias, positions=windows.shape[2]
         )
