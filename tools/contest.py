@@ -132,8 +132,9 @@ class Entrant:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Its newest checkpoint."""
-        return newest_checkpoint(self.work_dir)
+        """Its newest checkpoint, from where the work folder is given from."""
+        newest = newest_checkpoint(self.work_dir)  # MMEngine notes absolute paths
+        return None if newest is None else self.work_dir / newest.name
 
     def trained(self) -> tuple[int, float]:
         """Iterations and seconds that it was trained for."""

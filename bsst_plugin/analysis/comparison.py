@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from mmagic.evaluation.metrics.psnr import psnr
 
 from bsst_plugin.analysis.published import PUBLISHED
@@ -161,6 +162,10 @@ def _plot(path: Path, rows: Sequence[Row], blurry: float) -> None:
             axis.plot(float(row[key]), float(row['PSNR']), label=row['method'], ls='', **style)
         axis.axhline(blurry, color='grey', linestyle=':', label='blurry input')
         axis.set_xscale('log')
+        # Numbers of a log scale as they are spoken, few enough to stay apart.
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter('{x:g}')
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)
         axis.margins(0.2)
         axis.grid(alpha=0.3)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bsst_plugin.cli import run
 
@@ -75,3 +76,14 @@ def test_pages_of_others_stay(contest, tmp_path, capsys):
             run(lambda arguments=arguments: contest(*arguments))
         assert stop.value.code == 1 and words in capsys.readouterr().err
     assert page.read_text() == 'mine' and not (tmp_path / 'work').exists()
+
+
+def test_page_names_checkpoints_as_the_work_folder_is_given(contest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path('work', 'tiny')
+    folder.mkdir(parents=True)
+    path = folder / 'iter_3.pth'
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), path)
+    (folder / 'last_checkpoint').write_text(str(path.resolve()))  # as MMEngine does
+    entrant = sys.modules['contest'].Entrant(Path('tiny.py'), folder, [])
+    assert str(entrant.checkpoint) == 'work/tiny/iter_3.pth'
