@@ -16,16 +16,19 @@ RETRY := see the error above, then run make env again: what is installed stays
 # Training time of each network in compare and ablation.
 MINUTES ?= 9
 
-.PHONY: help env demo compare ablation test lint
+.PHONY: help env demo demo-train compare ablation test lint
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## create the environment (VENV=..., PYTHON=...); does nothing the second time
 
-demo: env ## train, test and show a small model on rendered clips
+demo: env ## deblur rendered clips with the weights that ship, measure and show it (a minute)
 	@$(BIN)/python -W ignore::FutureWarning tools/demo.py $(ARGS)
+
+demo-train: env ## train a small model from scratch on rendered clips, test and show it (10 minutes)
+	@$(BIN)/python -W ignore::FutureWarning tools/demo_train.py $(ARGS)
 
 compare: env ## train five methods for MINUTES=9 each and write docs/comparison.md (an hour)
 	@$(BIN)/python -W ignore tools/contest.py compare --minutes $(MINUTES) $(ARGS)

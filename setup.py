@@ -109,7 +109,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Processing',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['visualization/report.html']},
+    package_data={PACKAGE: ['visualization/report.html', 'weights/*.pth']},
     entry_points={'console_scripts': ['bsst-deblur=bsst_plugin.commands.deblur_video:main']},
     python_requires='>=3.10',
     # mmcv is missing on purpose: the index has it as source that does not compile as it is, see

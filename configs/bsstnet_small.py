@@ -11,9 +11,7 @@ model = dict(
         encoder=dict(_delete_=True, type='CompactEncoder', channels=channels, num_blocks=2),
         flow_estimator=dict(_delete_=True, type='DISFlow'),
         backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=4)),
-        fusion=dict(
-            in_channels=3 * channels, channels=channels, conv_groups=1, num_groups=1, num_heads=4
-        ),
+        fusion=dict(in_channels=3 * channels, channels=channels, conv_groups=1, num_groups=0),
         neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
         decoder=dict(_delete_=True, type='CompactDecoder', channels=channels, num_blocks=4),
     ),
@@ -21,10 +19,10 @@ model = dict(
 )
 
 data_root = 'data/photographs'
-capture = dict(noise_share=0.25, jpeg_share=0.2, still_share=0.05)
+capture = dict(noise_share=0.25, jpeg_share=0.15, still_share=0.05, exposure=(0.2, 1.0))
 train_dataloader = dict(
     num_workers=1,
-    batch_size=4,
+    batch_size=2,
     persistent_workers=True,
     sampler=dict(type='ResumableSampler'),
     dataset=dict(
@@ -32,8 +30,9 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         length=1_000_000,
-        # Sizes are multiples of 64, a window: others are padded to it, which costs time.
-        settings=dict(num_frames=8, size=64, blur=(4.0, 20.0)),
+        # A multiple of 64, a window: others are padded to it, which costs time. On frames of 64
+        # the flow is poor.
+        settings=dict(num_frames=8, size=128, blur=(4.0, 26.0)),
         capture=capture,
         pipeline=[
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='horizontal'),
@@ -52,8 +51,8 @@ val_dataloader = dict(
         data_root=data_root,
         split='val',
         length=20,
-        settings=dict(num_frames=12, size=128, blur=(6.0, 30.0)),
         # Frames at rest without noise are their own sharp ones: infinitely many dB.
+        settings=dict(num_frames=8, size=128, blur=(8.0, 24.0), slowest=0.25),
         capture=dict(capture, still_share=0.0),
         pipeline=[dict(type='PackInputs')],
     ),

@@ -35,6 +35,7 @@ def build(tree: Path, kind: str) -> zipfile.ZipFile:
 def test_wheel_has_what_mim_looks_for(tree):
     names = set(build(tree, 'wheel').namelist())
     assert 'bsst_plugin/.mim/model-index.yml' in names
+    assert 'bsst_plugin/weights/bsstnet_small.pth' in names
     for folder in ('configs', 'tools'):
         expected = {path.relative_to(tree) for path in (tree / folder).rglob('*.py')}
         assert {f'bsst_plugin/.mim/{path}' for path in expected} <= names

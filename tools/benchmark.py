@@ -2,6 +2,8 @@
 
     python tools/benchmark.py configs/bsstnet_gopro_released.py --frames 8 24
     python tools/benchmark.py configs/bsstnet_gopro.py --vs configs/baselines/sst_gopro.py
+    python tools/benchmark.py configs/bsstnet_gopro.py --train --cfg-options \
+        model.generator.with_cp=True
 
 Weights are random; a BSSTNet gets flows that make half of its window places blurry, or what
 --blurry says, and its flow estimator is left out. The clip does not change the time otherwise.
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmagic.registry import MODELS
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -37,15 +39,16 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse_args(argv)
     device = torch.device(args.device)
     configs = [args.config, *([args.vs] if args.vs else [])]
-    networks = {config: build_generator(config).to(device) for config in configs}
+    networks = {config: build_generator(config, args.cfg_options).to(device) for config in configs}
     results = []
     for dtype in args.dtype:
         for frames in args.frames:
             results.append(benchmark(networks, frames, dtype, args))
             print_result(results[-1], Console())
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=1))
+    for path, write in ((args.json, write_json), (args.plot, plot_lengths)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, results)
 
 
 def benchmark(
@@ -75,6 +78,8 @@ def benchmark(
     kind = 'a training step' if args.train else 'inference'
     result: dict[str, Any] = {
         'setting': f'{frames} frames of {args.size} x {args.size}, {dtype}, {kind}',
+        'frames': frames,
+        'dtype': dtype,
         'matrix_product_gmacs': peak,
         'networks': {
             name: summarise(workload, timing, frames, peak)
@@ -100,15 +105,21 @@ def print_result(result: dict, console: Console) -> None:
         )
 
 
-def build_generator(path: str) -> nn.Module:
+def build_generator(path: str, changes: dict | None = None) -> nn.Module:
     """The network of a config.
+
+    Args:
+        path: The config.
+        changes: Settings by their dotted names.
 
     Raises:
         UserError: There is no such config, or it has no network.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such config file')
-    generator = (Config.fromfile(path).get('model') or {}).get('generator')
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(changes or {})
+    generator = (cfg.get('model') or {}).get('generator')
     if generator is None:
         raise UserError(f'{path}: no model.generator in this config')
     torch.manual_seed(0)
@@ -202,6 +213,40 @@ def part_table(title: str, summary: dict, peak: float) -> Table:
     return table
 
 
+def write_json(path: Path, results: list[dict]) -> None:
+    """Write the numbers."""
+    path.write_text(json.dumps(results, indent=1))
+
+
+def plot_lengths(path: Path, results: list[dict]) -> None:
+    """Plot seconds a frame of each component, and the memory, against the length of the clip."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    styles = ('o-', 'x--')
+    for dtype in dict.fromkeys(result['dtype'] for result in results):
+        chosen = [result for result in results if result['dtype'] == dtype]
+        frames = [result['frames'] for result in chosen]
+        for name, style in zip(chosen[0]['networks'], styles, strict=False):
+            rows = [result['networks'][name] for result in chosen]
+            label = f'{Path(name).stem}, {dtype}'
+            for index, part in enumerate(rows[0]['parts']):
+                seconds = [row['parts'][part]['seconds'] for row in rows]
+                left.plot(frames, seconds, style, color=f'C{index}', label=f'{label}: {part}')
+            right.plot(frames, [row['peak_memory'] / 1e9 for row in rows], style, label=label)
+    left.set_ylabel('seconds a frame')
+    right.set_ylabel('rise of the memory, GB')
+    for axes in (left, right):
+        axes.set_xlabel('frames in a clip')
+        axes.set_ylim(bottom=0)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right center', fontsize='x-small')
+    right.legend(fontsize='small')
+    figure.suptitle(results[0]['setting'].split(' of ', 1)[1], fontsize='medium')
+    figure.savefig(path, dpi=120)
+
+
 def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure time and memory of a network.')
     parser.add_argument('config', help='config whose model.generator is measured')
@@ -214,6 +259,15 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--blurry', type=float, default=0.5, help='share of blurry window places')
     parser.add_argument('--train', action='store_true', help='forward and backward')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the numbers, too')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='plot against --frames')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the configs',
+    )
     args = parser.parse_args(argv)
     for name, least in (('frames', 1), ('size', 16), ('runs', 1)):
         value = getattr(args, name)
@@ -221,8 +275,10 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
             raise UserError(f'--{name} must be at least {least}')
     if not 0 <= args.blurry <= 1:
         raise UserError(f'--blurry must be a share between 0 and 1, not {args.blurry}')
-    if args.json and args.json.exists():
-        raise UserError(f'{args.json}: exists already; give a new file as --json')
+    for name in ('json', 'plot'):
+        path = getattr(args, name)
+        if path and path.exists():
+            raise UserError(f'{path}: exists already; give a new file as --{name}')
     if args.device != 'cpu' and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: there is no such GPU here; use cpu')
     return args

@@ -1,183 +1,269 @@
-"""Render clips, train a small BSSTNet on them, test it, and show what it does.
+"""Show and measure the weights that ship with the package on clips that it renders itself.
 
     make demo
+    python tools/demo.py --clips 24 --out work_dirs/small_model
 
-An interrupted run goes on where it stopped.
+The clips show photographs inside scikit-image on which nothing here is trained. Beside the network
+stand two classical methods that are told the mean blur of each frame, which the network is not.
 """
 
 import argparse
-import logging
+import json
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from torch import Tensor
+from skimage.metrics import structural_similarity
+from skimage.restoration import richardson_lucy, wiener
+from torch import Tensor, nn
 
+from bsst_plugin.analysis.tables import Column, to_markdown
+from bsst_plugin.checkpoints.load import load_network
 from bsst_plugin.cli import run
-from bsst_plugin.datasets import render_demo_clips
-from bsst_plugin.engine import run_test
-from bsst_plugin.models import BSSTNet
-from bsst_plugin.visualization import blur_heat_map, draw_windows, save_comparison, save_video
+from bsst_plugin.datasets import (
+    BlurSettings,
+    find_photographs,
+    mean_kernel,
+    random_scene,
+    render_clip,
+)
+from bsst_plugin.errors import UserError
+from bsst_plugin.inference import Tiling
+from bsst_plugin.visualization import save_comparison, save_video
+from bsst_plugin.visualization.views import view_blur, view_windows
 
-CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'bsstnet_demo.py'
-SHOWN_CLIPS = 3
-console = Console()
-
-
-class ProgressHook(Hook):
-    """A progress bar for training instead of the log."""
-
-    def __init__(self) -> None:
-        self.bar = Progress(console=console)
-
-    def before_train(self, runner: Runner) -> None:
-        """Show the bar."""
-        self.task = self.bar.add_task('Training', total=runner.max_iters, completed=runner.iter)
-        self.bar.start()
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
-    ) -> None:
-        """Move the bar."""
-        loss = f'Training, loss {float(outputs["loss"].detach()):.4f}'
-        self.bar.update(self.task, completed=runner.iter + 1, description=loss)
-
-    def after_train(self, runner: Runner) -> None:
-        """Leave the bar as it is."""
-        self.bar.stop()
+SEED = 7  # not that of the demo's clips
+#: Of each classical method the setting that is best on these very clips is shown.
+WIENER_BALANCE = (0.1, 0.3, 1.0, 3.0)
+LUCY_ITERATIONS = (3, 8)
+SHOWN = 3
+INPUT, SMALL = 'blurry input', 'BSSTNet small'
+CLASSICAL = ('Wiener', 'Richardson-Lucy')
+COLUMNS = (
+    Column('name', 'method'),
+    Column('psnr', 'PSNR', '{:.2f}'.format, max),
+    Column('gain', 'gain', '{:+.2f}'.format, max),
+    Column('ssim', 'SSIM', '{:.4f}'.format, max),
+)
 
 
-class ClipHook(Hook):
-    """Keeps the first test clips to look at: blurry, deblurred and sharp."""
+@dataclass(frozen=True)
+class Clip:
+    """A rendered clip.
 
-    def __init__(self) -> None:
-        self.clips: list[tuple[Tensor, Tensor, Tensor]] = []
+    Args:
+        name: Of the photograph.
+        blurry: ``(t, h, w, 3)`` uint8 RGB.
+        sharp: Same shape.
+        kernels: Mean blur of each frame, see ``mean_kernel``.
+    """
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: list
-    ) -> None:
-        """Keep the clips, each ``(t, 3, h, w)`` RGB in [0, 255]."""
-        for sample in outputs:
-            if len(self.clips) < SHOWN_CLIPS:
-                # MMagic hands out BGR, whatever the network sees.
-                frames = (sample.input, sample.output.pred_img, sample.gt_img)
-                blurry, deblurred, sharp = (clip.flip(1) for clip in frames)
-                self.clips.append((blurry, deblurred, sharp))
+    name: str
+    blurry: np.ndarray
+    sharp: np.ndarray
+    kernels: list[np.ndarray]
 
 
-def main() -> None:
-    """Run the demo."""
-    parser = argparse.ArgumentParser(description='Render, train, test and show a small BSSTNet.')
-    parser.add_argument('--data', default='data/demo', help='folder for the rendered clips')
-    parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for the results')
-    args = parser.parse_args()
+#: From a clip to its frames, ``(t, h, w, 3)`` uint8.
+Method = Callable[[Clip], np.ndarray]
 
-    console.print('[1/3] Rendering blurry and sharp clips (about a minute)')
-    render_demo_clips(args.data)
 
-    console.print('[2/3] Training on two thirds of them (about 5 minutes on two CPU cores)')
-    cfg = Config.fromfile(CONFIG)
-    cfg.work_dir, cfg.resume = args.work_dir, True
-    cfg.log_level = logging.ERROR  # the bar says enough; the losses go to vis_data/
-    for name in ('train', 'val', 'test'):
-        cfg[f'{name}_dataloader'].dataset.data_root = args.data
-    runner = Runner.from_cfg(cfg)
-    clip_hook = ClipHook()
-    runner.register_hook(ProgressHook())
-    runner.register_hook(clip_hook)
-    start = time.perf_counter()
-    runner.train()
-    minutes = (time.perf_counter() - start) / 60
+@dataclass
+class Scores:
+    """PSNR in dB and SSIM of every frame."""
 
-    console.print('[3/3] Testing on clips of photographs that it was not trained on')
-    metrics = run_test(runner)
-    work_dir = Path(args.work_dir)
-    show_clips(runner.model.generator, clip_hook.clips, work_dir)
-    print_table(metrics)
-    checkpoint = work_dir / f'iter_{runner.max_iters}.pth'
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+
+    def add(self, frames: np.ndarray, target: np.ndarray) -> None:
+        """Score a clip."""
+        for frame, sharp in zip(frames, target, strict=True):
+            self.psnr.append(psnr(frame, sharp))
+            self.ssim.append(
+                structural_similarity(
+                    frame,
+                    sharp,
+                    channel_axis=-1,
+                    gaussian_weights=True,
+                    sigma=1.5,
+                    use_sample_covariance=False,
+                )
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Render, deblur, score."""
+    args = _parse_args(argv)
+    out, console = Path(args.out or f'work_dirs/demo/{time.strftime("%Y%m%d_%H%M%S")}'), Console()
+    if out.exists():
+        raise UserError(f'{out}: exists already; give a new folder as --out')
+    network = load_network(args.checkpoint).network
+    networks = {SMALL: network, **{Path(p).stem: load_network(p).network for p in args.vs}}
+    methods: dict[str, Method] = {
+        **{f'Wiener {b:g}': _classical(wiener, b, clip=True) for b in WIENER_BALANCE},
+        **{f'Richardson-Lucy {n}': _classical(richardson_lucy, n) for n in LUCY_ITERATIONS},
+        **{name: _learned(net) for name, net in networks.items()},
+    }
+    scores = {name: Scores() for name in (INPUT, *methods)}
+    unharmed: list[float] = []
+    shown: list[tuple[Clip, dict[str, np.ndarray]]] = []
+    settings = BlurSettings(num_frames=args.frames, size=args.size)
+    with Progress(console=console, transient=True) as bar:
+        for clip in bar.track(
+            clips(args.clips, settings), args.clips, description='Rendering and deblurring'
+        ):
+            results = {INPUT: clip.blurry, **{name: use(clip) for name, use in methods.items()}}
+            for name, frames in results.items():
+                scores[name].add(frames, clip.sharp)
+            again = deblur(network, clip.sharp)
+            unharmed += [psnr(*pair) for pair in zip(again, clip.sharp, strict=True)]
+            if len(shown) < SHOWN:
+                shown.append((clip, results))
+    rows = _best_settings(_rows(scores))
+    table = to_markdown(rows[1:], COLUMNS, head=rows[:1])
+    sharp = (
+        f'Clips that are sharp come out with {np.mean(unharmed):.1f} dB to themselves, the worst '
+        f'frame with {min(unharmed):.1f} dB.'
+    )
+    out.mkdir(parents=True)
+    (out / 'results.md').write_text(f'{table}\n\n{sharp}\n')
+    content = dict(rows=rows, sharp_input_psnr=unharmed, settings=vars(args))
+    (out / 'results.json').write_text(json.dumps(content, indent=1))
+    save_pictures(out, network, shown, [row['name'] for row in rows])
+    console.print(table, sharp, sep='\n\n', soft_wrap=True, markup=False, highlight=False)
     console.print(
-        f'Trained for {minutes:.1f} minutes in this run; from scratch and in so short a time the '
-        f'gain is small.\n'
-        f'Look at   {work_dir / "comparison.png"}\n'
-        f'          {work_dir / "comparison.mp4"} (blurry, deblurred, sharp)\n'
-        f'Try next  python tools/test.py {CONFIG} {checkpoint}\n'
-        f'          python tools/dataset_converters/render_blur.py --help (your own photographs)\n'
-        f'Delete {work_dir} to train again.',
+        f'Look at   {out / "comparison.png"}\n'
+        f'          {out / "comparison.mp4"} (blurry, deblurred, sharp)\n'
+        f'Try next  bsst-deblur YOUR_VIDEO.mp4',
         highlight=False,
         soft_wrap=True,
     )
 
 
-def print_table(metrics: dict[str, float]) -> None:
-    """Print what the network gained over its input."""
-    table = Table(title='Test clips')
-    for name in ('', 'PSNR (dB)', 'SSIM'):
-        table.add_column(name, justify='right' if name else 'left')
-    names = ('PSNR', 'SSIM')
-    before = [metrics[f'input/{name}'] for name in names]
-    after = [metrics[name] for name in names]
-    rows = {'blurry input': before, 'deblurred': after}
-    for row, (psnr, ssim) in rows.items():
-        table.add_row(row, f'{psnr:.2f}', f'{ssim:.4f}')
-    table.add_row('gain', f'{after[0] - before[0]:+.2f}', f'{after[1] - before[1]:+.4f}')
-    console.print(table)
-
-
-def show_clips(
-    generator: BSSTNet, clips: list[tuple[Tensor, Tensor, Tensor]], work_dir: Path
-) -> None:
-    """Save comparison.png, the blurriest frame of each clip, and comparison.mp4."""
-    columns: dict[str, list[np.ndarray]] = {
-        'blurry': [],
-        'deblurred': [],
-        'sharp': [],
-        'blur map B': [],
-        'queries orange, keys blue': [],
-    }
-    video = []
-    for clip in clips:
-        blurry, deblurred, sharp = (to_images(frames) for frames in clip)
-        worst = int((clip[0] - clip[2]).square().mean((1, 2, 3)).argmax())
-        for name, frames in zip(columns, (blurry, deblurred, sharp), strict=False):
-            columns[name].append(frames[worst])
-        blur_map, windows = see_with(generator, clip[0], blurry, worst)
-        columns['blur map B'].append(blur_map)
-        columns['queries orange, keys blue'].append(windows)
-        video += [np.concatenate(row, axis=1) for row in zip(blurry, deblurred, sharp, strict=True)]
-    names = [f'clip {index}' for index in range(len(clips))]
-    save_comparison(work_dir / 'comparison.png', columns, names)
-    save_video(work_dir / 'comparison.mp4', video)
+def clips(count: int, settings: BlurSettings) -> Iterator[Clip]:
+    """Render clips of the photographs that are set apart for testing."""
+    photos = find_photographs(None, settings)['test']
+    for index in range(count):
+        rng = np.random.default_rng((SEED, index))
+        photo = photos[index % len(photos)]
+        others = [other.load() for other in photos if other is not photo]
+        pieces = [others[i] for i in rng.integers(0, len(others), rng.integers(1, 3))]
+        scene = random_scene(photo.load(), pieces, settings, rng)
+        kernels = [mean_kernel(scene, settings, time) for time in range(settings.num_frames)]
+        yield Clip(f'{photo.path.stem} {index}', *render_clip(scene, settings), kernels)
 
 
 @torch.no_grad()
-def see_with(
-    generator: BSSTNet, clip: Tensor, frames: list[np.ndarray], index: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The blur map of a frame, and the windows of the first block in it."""
-    assert generator.neck is not None
-    *_, blur_map = generator.motion(clip[None] / 255)
-    h, w = frames[index].shape[:2]
-    heat = blur_heat_map(frames[index], blur_map[0, index, 0, : h // 4, : w // 4].numpy())
-    window = [4 * size for size in generator.neck.size_divisor]
-    grid = [4 * size // side for size, side in zip(blur_map.shape[-2:], window, strict=True)]
-    masks = generator.neck.select(blur_map)[0].masks(1, len(clip), *grid)
-    queries, keys = (mask[0, index].numpy() for mask in masks)
-    return heat, draw_windows(frames[index], queries, keys, (window[0], window[1]))
+def deblur(network: nn.Module, frames: np.ndarray) -> np.ndarray:
+    """What a network makes of a clip ``(t, h, w, 3)`` uint8; same shape."""
+    out = network(_to_clip(frames))[0].clamp(0, 1).permute(0, 2, 3, 1)
+    return (255 * out).round().to(torch.uint8).numpy()
 
 
-def to_images(frames: Tensor) -> list[np.ndarray]:
-    """``(t, 3, h, w)`` in [0, 255] as ``(h, w, 3)`` uint8."""
-    return list(frames.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+def _to_clip(frames: np.ndarray) -> Tensor:
+    """``(t, h, w, 3)`` uint8 as ``(1, t, 3, h, w)`` in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
+
+
+def psnr(frame: np.ndarray, sharp: np.ndarray) -> float:
+    """Peak signal-to-noise ratio; of equal frames what an error of a sixteenth level gives."""
+    error = max(np.square(frame.astype(float) - sharp).mean(), 1 / 256)
+    return float(10 * np.log10(255**2 / error))
+
+
+def _learned(network: nn.Module) -> Method:
+    return lambda clip: deblur(network, clip.blurry)
+
+
+def _classical(restore: Callable, setting: float, **options: object) -> Method:
+    """A method of scikit-image that is told the blur, frame by frame and channel by channel."""
+
+    def use(clip: Clip) -> np.ndarray:
+        out = np.empty_like(clip.blurry)
+        for index, (frame, kernel) in enumerate(zip(clip.blurry, clip.kernels, strict=True)):
+            border = kernel.shape[0]  # these methods take the frame to be periodic
+            padded = np.pad(frame / 255, ((border, border), (border, border), (0, 0)), 'reflect')
+            for channel in range(3):
+                sharp = restore(padded[..., channel], kernel, setting, **options)
+                inside = sharp[border:-border, border:-border]
+                out[index, ..., channel] = np.rint(255 * np.clip(inside, 0, 1))
+        return out
+
+    return use
+
+
+def _rows(scores: dict[str, Scores]) -> list[dict]:
+    before = np.mean(scores[INPUT].psnr)
+    return [
+        dict(
+            name=name,
+            psnr=float(np.mean(score.psnr)),
+            gain=float(np.mean(score.psnr) - before),
+            ssim=float(np.mean(score.ssim)),
+        )
+        for name, score in scores.items()
+    ]
+
+
+def _best_settings(rows: list[dict]) -> list[dict]:
+    """Of several settings of a classical method, the one with the best PSNR."""
+    best: dict[str, dict] = {}
+    for row in rows:
+        method = row['name'].rsplit(' ', 1)[0] if row['name'].startswith(CLASSICAL) else row['name']
+        if method not in best or row['psnr'] > best[method]['psnr']:
+            best[method] = row
+    return list(best.values())
+
+
+@torch.no_grad()
+def save_pictures(
+    out: Path,
+    network: nn.Module,
+    shown: list[tuple[Clip, dict[str, np.ndarray]]],
+    names: list[str],
+) -> None:
+    """Save comparison.png, of each clip the frame as blurry as its median, and comparison.mp4."""
+    views = {'blur map B': view_blur, 'queries orange, keys blue': view_windows}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, 'sharp', *views)}
+    video = []
+    for clip, results in shown:
+        order = np.argsort([psnr(*pair) for pair in zip(clip.blurry, clip.sharp, strict=True)])
+        middle = order[len(order) // 2]
+        for name in names:
+            columns[name].append(results[name][middle])
+        columns['sharp'].append(clip.sharp[middle])
+        lqs = _to_clip(clip.blurry)
+        for name, view in views.items():
+            flows = network.flow_estimator(lqs)  # type: ignore[operator]
+            columns[name].append(view(network, lqs, flows, Tiling())[middle])
+        rows = zip(clip.blurry, results[SMALL], clip.sharp, strict=True)
+        video += [np.concatenate(row, axis=1) for row in rows]
+    save_comparison(out / 'comparison.png', columns, [clip.name for clip, _ in shown], 2.4)
+    save_video(out / 'comparison.mp4', video)
+
+
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Show and measure the weights that ship.')
+    parser.add_argument(
+        '--out', metavar='DIR', help='new folder for the results (default: in work_dirs/demo)'
+    )
+    parser.add_argument('--checkpoint', help='other weights (default: those that ship)')
+    parser.add_argument(
+        '--vs', nargs='*', default=[], metavar='CHECKPOINT', help='more networks for the table'
+    )
+    parser.add_argument('--clips', type=int, default=3)
+    parser.add_argument('--frames', type=int, default=12, help='frames of a clip')
+    parser.add_argument('--size', type=int, default=256, help='height and width of a frame')
+    args = parser.parse_args(argv)
+    if min(args.clips, args.frames) < 1 or args.size < 64:
+        raise UserError('--clips and --frames must be at least 1, --size at least 64')
+    return args
 
 
 if __name__ == '__main__':
-    cv2.setNumThreads(1)
     run(main)

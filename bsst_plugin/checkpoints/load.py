@@ -17,7 +17,7 @@ from bsst_plugin.checkpoints.released import convert_released
 from bsst_plugin.errors import UserError
 
 PACKAGE = Path(bsst_plugin.__file__).parent
-# Ships with the package once it is trained.
+# Ships with the package, see docs/small_model.md.
 DEFAULT_CHECKPOINT = PACKAGE / 'weights' / 'bsstnet_small.pth'
 RELEASED_CONFIG = 'bsstnet_gopro_released.py'
 # The transformer of the released code, and how an editing model calls the network.

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
 from bsst_plugin.errors import UserError
@@ -24,19 +23,19 @@ def check_is_new(dst: Path) -> None:
         raise UserError(f'{dst}: exists already; remove it or give another name')
 
 
-def write_checkpoint(dst: Path, state: Mapping[str, Tensor], cfg: Config) -> None:
+def write_checkpoint(dst: Path, state: Mapping[str, Tensor], config: str) -> None:
     """Write the weights of a generator as a checkpoint of MMEngine.
 
     Args:
         dst: The file to write.
         state: The generator's tensors by name.
-        cfg: The config they belong to; it goes into the file.
+        config: Text of the config they belong to; it goes into the file.
 
     Raises:
         UserError: The file cannot be written.
     """
     content = {
-        'meta': {'cfg': cfg.pretty_text},
+        'meta': {'cfg': config},
         'state_dict': {f'generator.{name}': tensor for name, tensor in state.items()},
     }
     partial = dst.with_name(f'.{dst.name}.partial')

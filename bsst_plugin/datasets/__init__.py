@@ -10,6 +10,7 @@ from .blur_synthesis import (
 )
 from .capture import Capture, CaptureSettings, Response, random_capture, random_response
 from .demo import DEMO_CLIPS, DEMO_SETTINGS, render_demo_clips
+from .mean_kernel import mean_kernel
 from .random_scene import RandomMotion, random_motion, random_scene, scene_over
 from .render import (
     DEFAULT_CLIPS,
@@ -45,6 +46,7 @@ __all__ = [
     'SeededFramesDataset',
     'VideoWindows',
     'find_photographs',
+    'mean_kernel',
     'random_capture',
     'random_motion',
     'random_response',

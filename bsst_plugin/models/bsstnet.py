@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from bsst_plugin.models.bsst import BSSTBlock
 from bsst_plugin.models.fusion import SwinBlock
 from bsst_plugin.models.layers import CAB, GatedCAB, GuidedDeformConv
+from bsst_plugin.models.motion_path import frame_velocity
 
 Flows = tuple[Tensor, Tensor]
 #: Blocks whose activations can be computed twice: small ones, so that few are held at a time.
@@ -25,7 +26,8 @@ class BSSTNet(BaseModule):
     directions (backbone), fused, refined by sparse attention (neck) and decoded to a residual.
 
     Args:
-        encoder: Config of the frame encoder.
+        encoder: Config of the frame encoder; one with ``uses_velocity`` gets the velocity of each
+            frame, see ``frame_velocity``, beside the frames.
         flow_estimator: Config of the flow estimator.
         blur_map: Config of the blur map estimator.
         backbone: Config of the propagation, or None to leave it out.
@@ -85,7 +87,10 @@ class BSSTNet(BaseModule):
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
         frames = _pad(lqs, *self._padded_size(h, w))
-        *skips, feature = self.encoder(frames.flatten(0, 1))
+        inputs = [frames.flatten(0, 1)]
+        if getattr(self.encoder, 'uses_velocity', False):
+            inputs.append(frame_velocity(flows_forward, flows_backward).flatten(0, 1))
+        *skips, feature = self.encoder(*inputs)
         feature = feature.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
         if self.backbone is not None:
             feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)

@@ -2,6 +2,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from bsst_plugin.cli import run
@@ -32,10 +33,13 @@ def configs(tiny_generator, tmp_path):
 
 def test_numbers_fit_together(script, configs, tmp_path, capsys):
     out = tmp_path / 'sub' / 'numbers.json'
+    plot = tmp_path / 'sub' / 'plot.png'
     options = ['--frames', '2', '3', '--size', '64', '--runs', '2', '--json', str(out)]
+    options += ['--plot', str(plot)]
     script.main([configs[0], '--vs', configs[1], *options])
     results = json.loads(out.read_text())
     assert [result['setting'][:8] for result in results] == ['2 frames', '3 frames']
+    assert cv2.imread(str(plot)) is not None
     for result in results:
         assert set(result['networks']) == set(configs)
         assert result['ratio']['min'] <= result['ratio']['median'] <= result['ratio']['max']
@@ -60,6 +64,18 @@ def test_training_step(script, configs, capsys):
     assert 'a training step' in capsys.readouterr().out
 
 
+def test_settings_can_be_changed(script, configs, tmp_path):
+    gmac = {}
+    for depth in (1, 2):
+        out = tmp_path / f'{depth}.json'
+        options = ['--frames', '2', '--size', '64', '--runs', '1', '--json', str(out)]
+        changed = f'model.generator.neck.depth={depth}'
+        script.main([configs[0], *options, '--cfg-options', changed])
+        (network,) = json.loads(out.read_text())[0]['networks'].values()
+        gmac[depth] = network['parts']['neck']['gmac']
+    assert gmac[2] > gmac[1]
+
+
 @pytest.mark.skipif(not bfloat16_is_fast(), reason='takes minutes on this CPU')
 def test_bfloat16(script, configs, capsys):
     script.main([configs[0], '--frames', '2', '--size', '64', '--runs', '1', '--dtype', 'bf16'])
@@ -75,6 +91,7 @@ def test_bfloat16(script, configs, capsys):
         (['--device', 'cuda:7'], 'no such GPU'),
         (['--vs', 'missing.py'], 'missing.py: no such config'),
         (['--json', __file__], 'exists already'),
+        (['--plot', __file__], 'exists already'),
     ],
 )
 def test_bad_input_is_one_line(script, configs, capsys, options, message):

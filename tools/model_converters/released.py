@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         raft = to_torchvision(read_state_dict(args.raft, "give RAFT's weights, raft-things.pth"))
         check_is(args.raft, raft, network.flow_estimator.raft.state_dict(), 'RAFT (large)')
         state.update({f'flow_estimator.raft.{name}': tensor for name, tensor in raft.items()})
-    write_checkpoint(dst, state, cfg)
+    write_checkpoint(dst, state, cfg.pretty_text)
     print(f'{dst}: {len(state)} tensors, for configs/bsstnet_gopro_released.py and its DVD twin')
     if not args.raft:
         print('flow_estimator.* is missing: torchvision downloads it on first use, or give --raft')

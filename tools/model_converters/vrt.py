@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     network = MODELS.build(cfg.model.generator)
     check_is(args.src, state, network.state_dict(), 'a released VRT for deblurring (005 or 006)')
     network.load_state_dict(state, strict=True)
-    write_checkpoint(dst, state, cfg)
+    write_checkpoint(dst, state, cfg.pretty_text)
     print(f'{dst}: {len(state)} tensors, for configs/baselines/vrt_gopro.py and its DVD twin')
 
 

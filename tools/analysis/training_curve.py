@@ -1,0 +1,72 @@
+"""Plot what a training gained over its input on validation clips.
+
+python tools/analysis/training_curve.py work_dirs/bsstnet_small work_dirs/bsstnet_small_cooldown \
+    --out curve.png
+
+Several folders are parts of one training, in their order.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bsst_plugin.cli import run
+from bsst_plugin.errors import UserError
+
+#: Iterations and the PSNR of output and input there.
+Point = tuple[int, float, float]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the logs and plot."""
+    parser = argparse.ArgumentParser(description='Plot the validations of a training.')
+    parser.add_argument('work_dirs', nargs='+', metavar='DIR', help='folder of a run')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='new picture')
+    args = parser.parse_args(argv)
+    if args.out.exists():
+        raise UserError(f'{args.out}: exists already; give a new file as --out')
+    points: list[Point] = []
+    for folder in args.work_dirs:
+        start = points[-1][0] if points else 0
+        found = read_validations(Path(folder))
+        points += [(start + step, output, given) for step, output, given in found]
+    figure = Figure(figsize=(6, 3.5), layout='constrained')
+    axes = figure.subplots()
+    steps, outputs, inputs = zip(*points, strict=True)
+    axes.plot(steps, [a - b for a, b in zip(outputs, inputs, strict=True)], 'o-')
+    axes.axhline(0, color='grey', linestyle=':')
+    axes.set_xlabel('iterations')
+    axes.set_ylabel('PSNR, gain over the input (dB)')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=120)
+    print(f'{args.out}: {len(points)} validations, last gain {outputs[-1] - inputs[-1]:+.2f} dB')
+
+
+def read_validations(work_dir: Path) -> list[Point]:
+    """Validations of a run, those of a resumed run once.
+
+    Args:
+        work_dir: Folder of the run.
+
+    Returns:
+        Points in the order of the iterations.
+
+    Raises:
+        UserError: There are none.
+    """
+    found: dict[int, Point] = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            if 'input/PSNR' in entry:
+                found[entry['step']] = (entry['step'], entry['PSNR'], entry['input/PSNR'])
+    if not found:
+        raise UserError(f'{work_dir}: no validations with PSNR and input/PSNR in its logs')
+    return [found[step] for step in sorted(found)]
+
+
+if __name__ == '__main__':
+    run(main)
