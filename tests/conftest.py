@@ -3,12 +3,15 @@
 import copy
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+
+import bsst_plugin.models  # noqa: F401  what tests name is registered, whichever runs alone
 
 # MMagic imports albumentations, which would ask the network for a newer release of itself.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
@@ -109,10 +112,24 @@ def as_dict():
 
 
 @pytest.fixture(scope='session')
-def formula():
+def load_script():
+    """Import a file that is in no package, by its path in the repository; anew each time."""
+
+    def load(path):
+        path = Path(__file__).parents[1] / path
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # where dataclasses look
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            del sys.modules[path.stem]
+        return module
+
+    return load
+
+
+@pytest.fixture(scope='session')
+def formula(load_script):
     """The module that makes the weights and clips behind the parity fixtures."""
-    path = Path(__file__).parent / 'data' / 'parity' / 'formula.py'
-    spec = importlib.util.spec_from_file_location('formula', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('tests/data/parity/formula.py')

@@ -10,6 +10,7 @@ stand two classical methods that are told the mean blur of each frame, which the
 import argparse
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from skimage.metrics import structural_similarity
 from skimage.restoration import richardson_lucy, wiener
 from torch import Tensor, nn
 
+from bsst_plugin.analysis.comparison import check_new, new_folder
 from bsst_plugin.analysis.tables import Column, to_markdown
 from bsst_plugin.checkpoints.load import load_network
 from bsst_plugin.cli import run
@@ -33,9 +35,8 @@ from bsst_plugin.datasets import (
     render_clip,
 )
 from bsst_plugin.errors import UserError
-from bsst_plugin.inference import Tiling
 from bsst_plugin.visualization import save_comparison, save_video
-from bsst_plugin.visualization.views import view_blur, view_windows
+from bsst_plugin.visualization.views import draw_seen, to_images
 
 SEED = 7  # not that of the demo's clips
 #: Of each classical method the setting that is best on these very clips is shown.
@@ -43,7 +44,6 @@ WIENER_BALANCE = (0.1, 0.3, 1.0, 3.0)
 LUCY_ITERATIONS = (3, 8)
 SHOWN = 3
 INPUT, SMALL = 'blurry input', 'BSSTNet small'
-CLASSICAL = ('Wiener', 'Richardson-Lucy')
 COLUMNS = (
     Column('name', 'method'),
     Column('psnr', 'PSNR', '{:.2f}'.format, max),
@@ -69,8 +69,19 @@ class Clip:
     kernels: list[np.ndarray]
 
 
-#: From a clip to its frames, ``(t, h, w, 3)`` uint8.
-Method = Callable[[Clip], np.ndarray]
+@dataclass(frozen=True)
+class Method:
+    """A way to deblur.
+
+    Args:
+        name: What it is called, with its setting.
+        kind: What it is called without; the best of a kind is shown.
+        use: From a clip to its frames, ``(t, h, w, 3)`` uint8.
+    """
+
+    name: str
+    kind: str
+    use: Callable[[Clip], np.ndarray]
 
 
 @dataclass
@@ -100,16 +111,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Render, deblur, score."""
     args = _parse_args(argv)
     out, console = Path(args.out or f'work_dirs/demo/{time.strftime("%Y%m%d_%H%M%S")}'), Console()
-    if out.exists():
-        raise UserError(f'{out}: exists already; give a new folder as --out')
-    network = load_network(args.checkpoint).network
-    networks = {SMALL: network, **{Path(p).stem: load_network(p).network for p in args.vs}}
-    methods: dict[str, Method] = {
-        **{f'Wiener {b:g}': _classical(wiener, b, clip=True) for b in WIENER_BALANCE},
-        **{f'Richardson-Lucy {n}': _classical(richardson_lucy, n) for n in LUCY_ITERATIONS},
-        **{name: _learned(net) for name, net in networks.items()},
-    }
-    scores = {name: Scores() for name in (INPUT, *methods)}
+    check_new(out)
+    names = [SMALL, *(Path(path).stem for path in args.vs)]
+    if len(set(names)) < len(names):
+        raise UserError(f'--vs: give files of different names, not {", ".join(names[1:])}')
+    network, *others = (load_network(path).network for path in (args.checkpoint, *args.vs))
+    methods = [
+        *(_classical('Wiener', wiener, balance, clip=True) for balance in WIENER_BALANCE),
+        *(_classical('Richardson-Lucy', richardson_lucy, count) for count in LUCY_ITERATIONS),
+        *(_learned(*pair) for pair in zip(names, (network, *others), strict=True)),
+    ]
+    scores = {name: Scores() for name in (INPUT, *(method.name for method in methods))}
     unharmed: list[float] = []
     shown: list[tuple[Clip, dict[str, np.ndarray]]] = []
     settings = BlurSettings(num_frames=args.frames, size=args.size)
@@ -117,24 +129,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         for clip in bar.track(
             clips(args.clips, settings), args.clips, description='Rendering and deblurring'
         ):
-            results = {INPUT: clip.blurry, **{name: use(clip) for name, use in methods.items()}}
+            results = {INPUT: clip.blurry, **{m.name: m.use(clip) for m in methods}}
             for name, frames in results.items():
                 scores[name].add(frames, clip.sharp)
             again = deblur(network, clip.sharp)
             unharmed += [psnr(*pair) for pair in zip(again, clip.sharp, strict=True)]
             if len(shown) < SHOWN:
                 shown.append((clip, results))
-    rows = _best_settings(_rows(scores))
-    table = to_markdown(rows[1:], COLUMNS, head=rows[:1])
+    before, *rows = _rows(scores, methods)
+    table = to_markdown(rows, COLUMNS, head=[before])
     sharp = (
         f'Clips that are sharp come out with {np.mean(unharmed):.1f} dB to themselves, the worst '
         f'frame with {min(unharmed):.1f} dB.'
     )
-    out.mkdir(parents=True)
-    (out / 'results.md').write_text(f'{table}\n\n{sharp}\n')
-    content = dict(rows=rows, sharp_input_psnr=unharmed, settings=vars(args))
-    (out / 'results.json').write_text(json.dumps(content, indent=1))
-    save_pictures(out, network, shown, [row['name'] for row in rows])
+    with new_folder(out) as folder:
+        (folder / 'results.md').write_text(f'{table}\n\n{sharp}\n')
+        content = dict(rows=[before, *rows], sharp_input_psnr=unharmed, settings=vars(args))
+        (folder / 'results.json').write_text(json.dumps(content, indent=1))
+        save_pictures(folder, network, shown, [INPUT, *(row['name'] for row in rows)])
     console.print(table, sharp, sep='\n\n', soft_wrap=True, markup=False, highlight=False)
     console.print(
         f'Look at   {out / "comparison.png"}\n'
@@ -161,8 +173,7 @@ def clips(count: int, settings: BlurSettings) -> Iterator[Clip]:
 @torch.no_grad()
 def deblur(network: nn.Module, frames: np.ndarray) -> np.ndarray:
     """What a network makes of a clip ``(t, h, w, 3)`` uint8; same shape."""
-    out = network(_to_clip(frames))[0].clamp(0, 1).permute(0, 2, 3, 1)
-    return (255 * out).round().to(torch.uint8).numpy()
+    return np.stack(to_images(network(_to_clip(frames))))
 
 
 def _to_clip(frames: np.ndarray) -> Tensor:
@@ -176,11 +187,11 @@ def psnr(frame: np.ndarray, sharp: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / error))
 
 
-def _learned(network: nn.Module) -> Method:
-    return lambda clip: deblur(network, clip.blurry)
+def _learned(name: str, network: nn.Module) -> Method:
+    return Method(name, name, lambda clip: deblur(network, clip.blurry))
 
 
-def _classical(restore: Callable, setting: float, **options: object) -> Method:
+def _classical(kind: str, restore: Callable, setting: float, **options: object) -> Method:
     """A method of scikit-image that is told the blur, frame by frame and channel by channel."""
 
     def use(clip: Clip) -> np.ndarray:
@@ -194,30 +205,25 @@ def _classical(restore: Callable, setting: float, **options: object) -> Method:
                 out[index, ..., channel] = np.rint(255 * np.clip(inside, 0, 1))
         return out
 
-    return use
+    return Method(f'{kind} {setting:g}', kind, use)
 
 
-def _rows(scores: dict[str, Scores]) -> list[dict]:
-    before = np.mean(scores[INPUT].psnr)
+def _rows(scores: dict[str, Scores], methods: Sequence[Method]) -> list[dict]:
+    """Rows of the table: the input, and of each kind of method the setting with the best PSNR."""
+    means = {name: float(np.mean(score.psnr)) for name, score in scores.items()}
+    best: dict[str, str] = {INPUT: INPUT}
+    for method in methods:
+        rival = best.setdefault(method.kind, method.name)
+        best[method.kind] = max(rival, method.name, key=means.__getitem__)
     return [
         dict(
             name=name,
-            psnr=float(np.mean(score.psnr)),
-            gain=float(np.mean(score.psnr) - before),
-            ssim=float(np.mean(score.ssim)),
+            psnr=means[name],
+            gain=means[name] - means[INPUT],
+            ssim=float(np.mean(scores[name].ssim)),
         )
-        for name, score in scores.items()
+        for name in best.values()
     ]
-
-
-def _best_settings(rows: list[dict]) -> list[dict]:
-    """Of several settings of a classical method, the one with the best PSNR."""
-    best: dict[str, dict] = {}
-    for row in rows:
-        method = row['name'].rsplit(' ', 1)[0] if row['name'].startswith(CLASSICAL) else row['name']
-        if method not in best or row['psnr'] > best[method]['psnr']:
-            best[method] = row
-    return list(best.values())
 
 
 @torch.no_grad()
@@ -228,19 +234,16 @@ def save_pictures(
     names: list[str],
 ) -> None:
     """Save comparison.png, of each clip the frame as blurry as its median, and comparison.mp4."""
-    views = {'blur map B': view_blur, 'queries orange, keys blue': view_windows}
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, 'sharp', *views)}
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
     video = []
     for clip, results in shown:
         order = np.argsort([psnr(*pair) for pair in zip(clip.blurry, clip.sharp, strict=True)])
-        middle = order[len(order) // 2]
-        for name in names:
-            columns[name].append(results[name][middle])
-        columns['sharp'].append(clip.sharp[middle])
-        lqs = _to_clip(clip.blurry)
-        for name, view in views.items():
-            flows = network.flow_estimator(lqs)  # type: ignore[operator]
-            columns[name].append(view(network, lqs, flows, Tiling())[middle])
+        middle = int(order[len(order) // 2])
+        pictures = {name: results[name][middle] for name in names}
+        pictures['sharp'] = clip.sharp[middle]
+        pictures |= draw_seen(network, _to_clip(clip.blurry), middle)
+        for name, picture in pictures.items():
+            columns[name].append(picture)
         rows = zip(clip.blurry, results[SMALL], clip.sharp, strict=True)
         video += [np.concatenate(row, axis=1) for row in rows]
     save_comparison(out / 'comparison.png', columns, [clip.name for clip, _ in shown], 2.4)

@@ -8,6 +8,7 @@ An interrupted run goes on where it stopped.
 import argparse
 import logging
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import cv2
@@ -24,10 +25,10 @@ from torch import Tensor
 from bsst_plugin.cli import run
 from bsst_plugin.datasets import render_demo_clips
 from bsst_plugin.engine import run_test
-from bsst_plugin.inference import Tiling
+from bsst_plugin.evaluation.gaussian_ssim import to_8bit
 from bsst_plugin.models import BSSTNet
 from bsst_plugin.visualization import save_comparison, save_video
-from bsst_plugin.visualization.views import view_blur, view_windows
+from bsst_plugin.visualization.views import draw_seen
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'bsstnet_demo.py'
 SHOWN_CLIPS = 3
@@ -138,34 +139,18 @@ def show_clips(
     generator: BSSTNet, clips: list[tuple[Tensor, Tensor, Tensor]], work_dir: Path
 ) -> None:
     """Save comparison.png, the blurriest frame of each clip, and comparison.mp4."""
-    columns: dict[str, list[np.ndarray]] = {
-        'blurry': [],
-        'deblurred': [],
-        'sharp': [],
-        'blur map B': [],
-        'queries orange, keys blue': [],
-    }
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
     video = []
     for clip in clips:
-        blurry, deblurred, sharp = (to_images(frames) for frames in clip)
+        versions = dict(zip(('blurry', 'deblurred', 'sharp'), map(to_8bit, clip), strict=True))
         worst = int((clip[0] - clip[2]).square().mean((1, 2, 3)).argmax())
-        for name, frames in zip(columns, (blurry, deblurred, sharp), strict=False):
-            columns[name].append(frames[worst])
-        lqs = clip[0][None] / 255
-        flows = generator.flow_estimator(lqs)
-        columns['blur map B'].append(view_blur(generator, lqs, flows, Tiling())[worst])
-        columns['queries orange, keys blue'].append(
-            view_windows(generator, lqs, flows, Tiling())[worst]
-        )
-        video += [np.concatenate(row, axis=1) for row in zip(blurry, deblurred, sharp, strict=True)]
+        shown = {name: frames[worst] for name, frames in versions.items()}
+        for name, picture in {**shown, **draw_seen(generator, clip[0][None] / 255, worst)}.items():
+            columns[name].append(picture)
+        video += [np.concatenate(row, axis=1) for row in zip(*versions.values(), strict=True)]
     names = [f'clip {index}' for index in range(len(clips))]
     save_comparison(work_dir / 'comparison.png', columns, names)
     save_video(work_dir / 'comparison.mp4', video)
-
-
-def to_images(frames: Tensor) -> list[np.ndarray]:
-    """``(t, 3, h, w)`` in [0, 255] as ``(h, w, 3)`` uint8."""
-    return list(frames.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 if __name__ == '__main__':

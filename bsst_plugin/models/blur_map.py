@@ -5,6 +5,8 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from bsst_plugin.models.motion_path import flows_of_frames
+
 
 @MODELS.register_module()
 class BlurMapEstimator(BaseModule):
@@ -39,14 +41,10 @@ class BlurMapEstimator(BaseModule):
             ``(n, t, 1, h, w)`` float32 in [0, 1]; zero for a clip of one frame and for a clip
             without motion.
         """
-        n, steps, _, h, w = flows_forward.shape
-        none = flows_forward.new_zeros((n, 1, 1, h, w), dtype=torch.float32)
-        to_previous = flows_forward.float().square().sum(2, keepdim=True)
-        to_next = flows_backward.float().square().sum(2, keepdim=True)
-        blur = torch.cat((to_next, none), 1) + torch.cat((none, to_previous), 1)  # Eq. 1
+        *flows, neighbours = flows_of_frames(flows_forward, flows_backward)
+        to_previous, to_next = (flow.square().sum(2, keepdim=True) for flow in flows)
+        blur = to_next + to_previous  # Eq. 1
         if self.reduction == 'mean':
-            neighbours = blur.new_full((steps + 1, 1, 1, 1), 2)
-            neighbours[0] = neighbours[-1] = 1
             blur = blur / neighbours
         lowest = blur.amin((1, 2, 3, 4), keepdim=True)
         span = blur.amax((1, 2, 3, 4), keepdim=True) - lowest

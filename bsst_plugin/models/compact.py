@@ -110,6 +110,8 @@ class CompactDecoder(BaseModule):
     def _decode(self, frames: Tensor, velocity: Tensor, shallow: Tensor, feature: Tensor) -> Tensor:
         x = self.blocks(self.merge(feature + shallow))
         weights = F.pixel_shuffle(self.to_filter(x), SCALE)  # (b, times, h, w)
+        # Computed again: kept for all frames since the encoder, they would take more memory than
+        # all features.
         differences = path_differences(frames, velocity, PATH_TIMES)
         filtered = (differences * weights[:, None]).sum(2)
         return filtered + F.pixel_shuffle(self.to_frame(x), SCALE)

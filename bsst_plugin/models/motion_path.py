@@ -14,6 +14,27 @@ from bsst_plugin.ops.precision import no_autocast
 from bsst_plugin.ops.warp import sampling_grid
 
 
+def flows_of_frames(flows_forward: Tensor, flows_backward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The flows of each frame to its two neighbours.
+
+    Args:
+        flows_forward: ``(n, t-1, 2, h, w)`` in pixels, frame i+1 to frame i.
+        flows_backward: ``(n, t-1, 2, h, w)`` in pixels, frame i to frame i+1.
+
+    Returns:
+        The flows to the previous and to the next frame, ``(n, t, 2, h, w)`` float32, zero where
+        there is none; and by how much to divide a sum over neighbours for their mean, 1 at both
+        ends of the clip and 2 in between, ``(t, 1, 1, 1)``.
+    """
+    n, steps, _, h, w = flows_forward.shape
+    none = flows_forward.new_zeros((n, 1, 2, h, w), dtype=torch.float32)
+    to_previous = torch.cat((none, flows_forward.float()), dim=1)
+    to_next = torch.cat((flows_backward.float(), none), dim=1)
+    neighbours = none.new_full((steps + 1, 1, 1, 1), 2)
+    neighbours[0] = neighbours[-1] = 1
+    return to_previous, to_next, neighbours
+
+
 def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     """Velocity of each frame's pixels in the middle of its exposure.
 
@@ -27,13 +48,8 @@ def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     Returns:
         ``(n, t, 2, h, w)`` float32 in pixels a frame; zero for a clip of one frame.
     """
-    n, steps, _, h, w = flows_forward.shape
-    none = flows_forward.new_zeros((n, 1, 2, h, w), dtype=torch.float32)
-    to_next = torch.cat((flows_backward.float(), none), dim=1)
-    from_previous = torch.cat((none, -flows_forward.float()), dim=1)
-    known = none.new_full((steps + 1, 1, 1, 1), 2)
-    known[0] = known[-1] = 1
-    return (to_next + from_previous) / known
+    to_previous, to_next, neighbours = flows_of_frames(flows_forward, flows_backward)
+    return (to_next - to_previous) / neighbours
 
 
 @torch.no_grad()

@@ -23,13 +23,15 @@ View = Callable[[nn.Module, Tensor, Flows, Tiling], list[np.ndarray]]
 
 def view_blur(network: nn.Module, lqs: Tensor, flows: Flows, tiling: Tiling) -> list[np.ndarray]:
     """The blur map over the frames, normalised in each tile as it is for the network."""
-    return _images(deblur_clip(_BlurPictures(network), lqs, flows, tiling))
+    return to_images(deblur_clip(_BlurPictures(network), lqs, flows, tiling))
 
 
 def view_windows(network: nn.Module, lqs: Tensor, flows: Flows, tiling: Tiling) -> list[np.ndarray]:
     """The windows that the first block selects in each tile: queries orange, keys blue."""
     # Where tiles fade, two grids of windows would be seen at once.
-    return _images(deblur_clip(_WindowPictures(network), lqs, flows, replace(tiling, merge='cut')))
+    return to_images(
+        deblur_clip(_WindowPictures(network), lqs, flows, replace(tiling, merge='cut'))
+    )
 
 
 def view_flow(network: nn.Module, lqs: Tensor, flows: Flows, tiling: Tiling) -> list[np.ndarray]:
@@ -53,6 +55,22 @@ def view_flow(network: nn.Module, lqs: Tensor, flows: Flows, tiling: Tiling) -> 
     return pictures
 
 
+def draw_seen(network: nn.Module, lqs: Tensor, index: int) -> dict[str, np.ndarray]:
+    """How a BSSTNet sees a frame of a clip.
+
+    Args:
+        network: The network.
+        lqs: ``(1, t, 3, h, w)`` in [0, 1].
+        index: The frame.
+
+    Returns:
+        The blur map and the selected windows, ``(h, w, 3)`` uint8, by their titles.
+    """
+    flows = network.flow_estimator(lqs)  # type: ignore[operator]
+    views = {'blur map B': view_blur, 'queries orange, keys blue': view_windows}
+    return {title: view(network, lqs, flows, Tiling())[index] for title, view in views.items()}
+
+
 class _Pictures(nn.Module):
     """Draws what a BSSTNet sees, tile by tile, in the place of the network."""
 
@@ -68,7 +86,7 @@ class _Pictures(nn.Module):
     def forward(self, lqs: Tensor, flows: Flows) -> Tensor:
         """``(1, t, 3, h, w)`` in [0, 1], to the same shape."""
         *_, blur_map = self.network.motion(lqs, flows)
-        pictures = np.stack(self.draw(_images(lqs), blur_map.float().cpu()))
+        pictures = np.stack(self.draw(to_images(lqs), blur_map.float().cpu()))
         return torch.from_numpy(pictures).permute(0, 3, 1, 2)[None] / 255
 
 
@@ -91,8 +109,8 @@ class _WindowPictures(_Pictures):
         ]
 
 
-def _images(frames: Tensor) -> list[np.ndarray]:
-    """``(1, t, 3, h, w)`` in [0, 1] as ``(h, w, 3)`` uint8."""
+def to_images(frames: Tensor) -> list[np.ndarray]:
+    """``(1, t, 3, h, w)`` in [0, 1] as ``(h, w, 3)`` uint8, clamped and rounded."""
     return [_image(frame) for frame in frames[0]]  # one by one: little is held beside them
 
 

@@ -1,7 +1,6 @@
 """VRT, against what the authors' implementation computes and against plain loops."""
 
 import copy
-import importlib.util
 import itertools
 import json
 import math
@@ -46,12 +45,9 @@ TINY = dict(
 
 
 @pytest.fixture(scope='module')
-def formula():
+def formula(load_script):
     """The module that makes the weights and clips behind the fixtures."""
-    spec = importlib.util.spec_from_file_location('vrt_formula', DATA / 'formula.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DATA / 'formula.py')
 
 
 @pytest.fixture(scope='module')

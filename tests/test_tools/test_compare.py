@@ -1,6 +1,5 @@
 """tools/compare.py on tiny networks and clips."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmagic.registry import MODELS
+from mmagic.utils import register_all_modules
 from mmengine.config import Config
 
 from bsst_plugin.cli import run
@@ -27,11 +27,8 @@ test_dataloader = dict(dataset=dict(data_root='{data}'))
 
 
 @pytest.fixture(scope='module')
-def script():
-    spec = importlib.util.spec_from_file_location('compare', REPO / 'tools' / 'compare.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script(REPO / 'tools' / 'compare.py')
 
 
 @pytest.fixture(scope='module')
@@ -41,6 +38,7 @@ def setup(tmp_path_factory):
     data = render_tiny_dataset(folder / 'data', test_clips=2)
     write_tiny_config(folder / 'first.py', data)
     (folder / 'second.py').write_text(NAFNET.format(repo=REPO, data=data))
+    register_all_modules(init_default_scope=True)
     model = MODELS.build(Config.fromfile(folder / 'first.py').model)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)

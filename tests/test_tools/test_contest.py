@@ -1,6 +1,5 @@
 """tools/contest.py with one tiny network and a few seconds."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -23,12 +22,10 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
 
 
 @pytest.fixture
-def contest(tmp_path, monkeypatch):
+def contest(load_script, tmp_path, monkeypatch):
     """The command with a contest of one network, on tiny clips."""
-    spec = importlib.util.spec_from_file_location('contest', REPO / 'tools' / 'contest.py')
-    module = importlib.util.module_from_spec(spec)
+    module = load_script('tools/contest.py')
     monkeypatch.setitem(sys.modules, 'contest', module)
-    spec.loader.exec_module(module)
     monkeypatch.chdir(REPO)
     config = tmp_path / 'tiny.py'
     config.write_text(CONFIG.format(repo=REPO))

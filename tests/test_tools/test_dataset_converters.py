@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -18,13 +17,11 @@ EXPOSURE = ['--exposure', '1ms8ms']
 
 
 @pytest.fixture(scope='module')
-def command():
+def command(load_script):
     """Run a command in this process; gives its exit code."""
 
     def call(name, *argv):
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(FOLDER / f'{name}.py')
         with pytest.raises(SystemExit) as stop:
             run(lambda: module.main([str(arg) for arg in argv]))
         return stop.value.code or 0

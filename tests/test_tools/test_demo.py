@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -16,11 +15,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'demo.py'
 
 
 @pytest.fixture(scope='module')
-def script():
-    spec = importlib.util.spec_from_file_location('demo', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script(SCRIPT)
 
 
 @pytest.fixture
@@ -58,6 +54,14 @@ def test_tables_and_pictures(script, fresh, tmp_path, capsys):
     assert (out / 'results.md').read_text().strip() in printed
 
 
+def test_networks_of_one_name_are_refused(script, fresh, tmp_path, capsys):
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: script.main(['--checkpoint', fresh, '--vs', fresh, fresh, '--out', str(out)]))
+    assert stop.value.code == 1 and not out.exists()
+    assert '--vs: give files of different names' in capsys.readouterr().err
+
+
 def test_clips_show_test_photographs_only(script):
     names = {clip.name.split(' ')[0] for clip in script.clips(3, BlurSettings(2, 64))}
     assert names == {'astronaut', 'coffee', 'chelsea'}
@@ -78,7 +82,7 @@ def test_classical_methods_make_use_of_the_known_blur(script):
     kernels = [mean_kernel(scene, settings, time) for time in range(2)]
     clip = script.Clip('noise', *render_clip(scene, settings), kernels)
     turned = script.Clip('noise', clip.blurry, clip.sharp, [k[::-1] for k in kernels])
-    wiener = script._classical(script.wiener, 1.0, clip=True)
+    wiener = script._classical('Wiener', script.wiener, 1.0, clip=True).use
 
     def quality(frames):
         return np.mean([script.psnr(*pair) for pair in zip(frames, clip.sharp, strict=True)])

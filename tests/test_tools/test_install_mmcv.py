@@ -1,6 +1,5 @@
 """The script in environments made of a few fake modules: nothing is installed or downloaded."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -27,11 +26,8 @@ setup(name='mmcv', version='2.0.1')
 
 
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location('install_mmcv', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'p
 
 
 @pytest.fixture(scope='module')
-def main():
-    spec = importlib.util.spec_from_file_location('publish', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_script):
+    return load_script(SCRIPT).main
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import subprocess
@@ -32,11 +31,8 @@ def build_model():
 
 
 @pytest.fixture(scope='module')
-def main():
-    spec = importlib.util.spec_from_file_location('released', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_script):
+    return load_script(SCRIPT).main
 
 
 def numbered(shapes):

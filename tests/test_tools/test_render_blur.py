@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,8 @@ SMALL = ['--train-clips', '1', '--test-clips', '1', '--frames', '2', '--size', '
 
 
 @pytest.fixture(scope='module')
-def main():
-    spec = importlib.util.spec_from_file_location('render_blur', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_script):
+    return load_script(SCRIPT).main
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The converter of the released VRT checkpoints, on files with their names and shapes."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -19,12 +18,9 @@ KEYS = json.loads((REPO / 'tests/data/vrt/released_keys.json').read_text())
 
 
 @pytest.fixture(scope='module')
-def main():
+def main(load_script):
     path = REPO / 'tools' / 'model_converters' / 'vrt.py'
-    spec = importlib.util.spec_from_file_location('vrt_converter', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_script(path).main
 
 
 @pytest.fixture(scope='module')

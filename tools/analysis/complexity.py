@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
+from bsst_plugin.analysis.comparison import check_new, new_folder
 from bsst_plugin.analysis.complexity import ALL, count_macs
 from bsst_plugin.cli import run
 from bsst_plugin.errors import UserError
@@ -99,8 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     generator = _read_generator(args.config)
     name = Path(args.config).stem
     out = Path(args.out or f'work_dirs/complexity/{name}_{time.strftime("%Y%m%d_%H%M%S")}')
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f'{out}: exists already; give a new folder as --out')
+    check_new(out)
 
     console = Console()
     parameters = count_parameters(MODELS.build(generator))
@@ -194,15 +194,10 @@ def _write(
     setting: str,
 ) -> None:
     """Write the numbers and the plot into a new folder, both or none."""
-    partial = out.with_name(f'.{out.name}.partial')
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
+    with new_folder(out) as folder:
         content = {'setting': setting, 'parameters': parameters, 'gmac_per_frame': result}
-        (partial / 'complexity.json').write_text(json.dumps(content, indent=1))
-        _plot(partial / 'complexity.png', result, name, setting)
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f'{out}: cannot be written ({error.strerror})') from error
+        (folder / 'complexity.json').write_text(json.dumps(content, indent=1))
+        _plot(folder / 'complexity.png', result, name, setting)
 
 
 def _plot(path: Path, result: dict[int, dict[str, float]], name: str, setting: str) -> None:
