@@ -45,10 +45,11 @@ def main(argv: list[str] | None = None) -> None:
         for frames in args.frames:
             results.append(benchmark(networks, frames, dtype, args))
             print_result(results[-1], Console())
-    for path, write in ((args.json, write_json), (args.plot, plot_lengths)):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, results)
+            # Each time anew: long clips take long, and a run may be stopped.
+            for path, write in ((args.json, write_json), (args.plot, plot_lengths)):
+                if path:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write(path, results)
 
 
 def benchmark(
@@ -80,6 +81,7 @@ def benchmark(
         'setting': f'{frames} frames of {args.size} x {args.size}, {dtype}, {kind}',
         'frames': frames,
         'dtype': dtype,
+        'work': f'{args.size} x {args.size}, {kind}',
         'matrix_product_gmacs': peak,
         'networks': {
             name: summarise(workload, timing, frames, peak)
@@ -243,7 +245,7 @@ def plot_lengths(path: Path, results: list[dict]) -> None:
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside right center', fontsize='x-small')
     right.legend(fontsize='small')
-    figure.suptitle(results[0]['setting'].split(' of ', 1)[1], fontsize='medium')
+    figure.suptitle(results[0]['work'], fontsize='medium')
     figure.savefig(path, dpi=120)
 
 

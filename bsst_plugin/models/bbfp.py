@@ -71,7 +71,9 @@ class BBFP(BaseModule):
             else:
                 done = self._propagate(index, branches, forward, backward, sharp_maps)
             branches.append(done)
-        return torch.stack([torch.cat(frame, dim=1) for frame in zip(*branches, strict=True)], 1)
+        # Frame after frame, so that channels_last, which stack() would lose, stays as it is.
+        frames = [torch.cat(frame, dim=1) for frame in zip(*branches, strict=True)]
+        return torch.cat(frames).unflatten(0, (len(frames), -1)).transpose(0, 1)
 
     def _propagate(
         self,

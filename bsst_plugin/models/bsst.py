@@ -7,7 +7,7 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from bsst_plugin.models.layers import GatedCAB, conv3x3
+from bsst_plugin.models.layers import GatedCAB, conv3x3, in_chunks
 from bsst_plugin.models.sparse_attention import SparseWindowAttention
 from bsst_plugin.models.window_selection import Size2, WindowSelection
 
@@ -218,6 +218,9 @@ class BSST(BaseModule):
         for block, selection in zip(self.blocks, self.select(blur_map), strict=True):
             tokens = block(tokens, selection)
         tokens = rearrange(tokens, 'n t m k c -> (n t) c m k')
-        composed = self.compose_conv(self.soft_composition(tokens))
-        refined = self.refine(self.merge(feature, composed))
+        refined = in_chunks(self._compose, feature, tokens)
         return rearrange(refined, '(n t) c h w -> n t c h w', n=n)
+
+    def _compose(self, feature: Tensor, tokens: Tensor) -> Tensor:
+        composed = self.compose_conv(self.soft_composition(tokens))
+        return self.refine(self.merge(feature, composed))

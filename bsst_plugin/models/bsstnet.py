@@ -87,7 +87,7 @@ class BSSTNet(BaseModule):
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
         frames = _pad(lqs, *self._padded_size(h, w))
-        inputs = [frames.flatten(0, 1)]
+        inputs = [frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)]
         if getattr(self.encoder, 'uses_velocity', False):
             inputs.append(frame_velocity(flows_forward, flows_backward).flatten(0, 1))
         *skips, feature = self.encoder(*inputs)

@@ -1,5 +1,9 @@
 """Fusion of the propagated features: two residual Swin groups over time and space."""
 
+from functools import partial
+from itertools import product
+from math import prod
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -26,8 +30,8 @@ def _partition(x: Tensor, window: Size3) -> Tensor:
     )
 
 
-def _region_mask(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
-    """Which pairs of tokens of a shifted window may attend, ``(num_windows, 1, tokens, tokens)``.
+def _regions(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
+    """Part of the clip that each token of the shifted windows is from, ``(num_windows, tokens)``.
 
     A shifted window at the border holds tokens from opposite ends of the clip: they do not see
     each other.
@@ -38,8 +42,15 @@ def _region_mask(padded: Size3, window: Size3, shift: Size3, device: torch.devic
         index = (position >= padded[axis] - window[axis]).int()
         index += (position >= padded[axis] - shift[axis]).int() if shift[axis] else 0
         region += (index * 3**axis).view([-1 if a == axis + 1 else 1 for a in range(5)])
-    tokens = _partition(region, window)[0, :, :, 0]  # (num_windows, tokens)
-    return (tokens[:, None, :] == tokens[:, :, None]).unsqueeze(1)
+    return _partition(region, window)[0, :, :, 0]
+
+
+def _kinds(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> list[Tensor]:
+    """Indices of the windows that lie alike at the border, so that their regions are the same."""
+    counts = [size // win for size, win in zip(padded, window, strict=True)]
+    index = torch.arange(prod(counts), device=device).view(counts)
+    ends = [(slice(-1), slice(-1, None)) if s else (slice(None),) for s in shift]
+    return [index[at].flatten() for at in product(*ends)]
 
 
 def _bias_rows(window: Size3, table_window: Size3, device: torch.device) -> Tensor:
@@ -94,7 +105,7 @@ class SwinBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def _attend(self, x: Tensor) -> Tensor:
-        n, t, h, w, _ = x.shape
+        _, t, h, w, _ = x.shape
         window, shift = _fit_window((t, h, w), self.window)
         if not self.shifted:
             shift = (0, 0, 0)
@@ -102,21 +113,22 @@ class SwinBlock(nn.Module):
         x = F.pad(x, (0, 0, 0, pad[2], 0, pad[1], 0, pad[0]))
         padded = (x.shape[1], x.shape[2], x.shape[3])
         x = x.roll([-s for s in shift], dims=(1, 2, 3))
+        windows = _partition(x, window)  # (n, m, l, c)
         rows = _bias_rows(window, self.window, x.device)
         bias = self.relative_position_bias[rows].permute(2, 0, 1)[None]  # (1, heads, l, l)
-        windows = _partition(x, window)  # (n, m, l, c)
-        if any(shift):
-            allowed = _region_mask(padded, window, shift, x.device)
-            bias = torch.where(allowed, bias, -100.0)  # -100 as in Swin, not -inf
-        # (n*m, heads, l, l), without a copy for each window.
-        bias = bias.expand(n, windows.shape[1], -1, -1, -1).flatten(0, 1)
-        out = in_chunks(
-            self._attend_within, windows.flatten(0, 1), bias, positions=windows.shape[2]
-        )
+        regions = _regions(padded, window, shift, x.device)
+        kinds = _kinds(padded, window, shift, x.device)
+        parts = []
+        for members in kinds:
+            region = regions[members[:1]]  # (1, l)
+            apart = region.T != region
+            # -100 as in Swin, not -inf. For each window its own bias, it would take more memory
+            # than all features.
+            parts.append(self._attend_within(windows[:, members], bias.masked_fill(apart, -100.0)))
+        out = torch.cat(parts, dim=1)[:, torch.cat(kinds).argsort()]
         out = rearrange(
             out,
-            '(n t h w) (a b c) d -> n (t a) (h b) (w c) d',
-            n=n,
+            'n (t h w) (a b c) d -> n (t a) (h b) (w c) d',
             a=window[0],
             b=window[1],
             c=window[2],
@@ -126,7 +138,12 @@ class SwinBlock(nn.Module):
         return out.roll(shift, dims=(1, 2, 3))[:, :t, :h, :w]
 
     def _attend_within(self, windows: Tensor, bias: Tensor) -> Tensor:
-        """Attention inside windows ``(b, l, c)``, with a bias ``(b, heads, l, l)``; same shape."""
+        """Attention inside windows ``(n, m, l, c)``, bias ``(1, heads, l, l)``; same shape."""
+        attend = partial(self._attention, bias)
+        out = in_chunks(attend, windows.flatten(0, 1), positions=windows.shape[2])
+        return out.view_as(windows)
+
+    def _attention(self, bias: Tensor, windows: Tensor) -> Tensor:
         query, key, value = rearrange(
             self.qkv(windows),
             'b l (three heads d) -> three b heads l d',

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bsst_plugin.ops import deform_conv2d
+from bsst_plugin.ops.precision import no_autocast
 
 _Layer = TypeVar('_Layer', bound=nn.Module)
 LRELU_SLOPE = 0.1
@@ -125,9 +126,10 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(n, c, h, w)``; same shape and dtype."""
         last = x.permute(0, 2, 3, 1)  # where channels_last has them
-        weight, bias = self.weight, self.bias
-        out = F.layer_norm(last.to(weight.dtype), weight.shape, weight, bias, self.eps)
-        return out.to(x.dtype).permute(0, 3, 1, 2)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        with no_autocast(x):  # it would copy all to float32, which the kernel computes in anyway
+            out = F.layer_norm(last, weight.shape, weight, bias, self.eps)
+        return out.permute(0, 3, 1, 2)
 
 
 class ChannelAttention(nn.Module):

@@ -52,7 +52,7 @@ def _sample_and_multiply(
     x = x.view(n, groups, c_in // groups, h, w)
     mask = mask.view(n, groups, 1, 9, h * w)
     weight = weight.to(x.dtype).view(-1, groups, 9 * c_in // groups)
-    out = bias.to(x.dtype)[:, None]
+    out = bias.to(x.dtype).expand(n, h * w, -1)
     # The samples are nine times the input; a few groups at a time they stay in the cache.
     step = max(1, _CACHED * groups // (9 * x.numel()))
     for start in range(0, groups, step):
@@ -63,7 +63,9 @@ def _sample_and_multiply(
             padding_mode='zeros',
             align_corners=False,
         )
-        samples = samples.view(n, -1, c_in // groups, 9, h * w) * mask[:, part]
+        samples = samples.view(n, -1, c_in // groups, 9, h * w).mul_(mask[:, part])
         columns_matrix = samples.view(n, -1, h * w).to(x.dtype)
-        out = out + torch.matmul(weight[:, part].flatten(1), columns_matrix)  # (n, c_out, h*w)
-    return out.view(n, -1, h, w)
+        # (n, h*w, c_out): the next convolution wants the channels last.
+        part_weight = weight[:, part].flatten(1).t().expand(n, -1, -1)
+        out = torch.baddbmm(out, columns_matrix.transpose(1, 2), part_weight)
+    return out.unflatten(1, (h, w)).permute(0, 3, 1, 2)

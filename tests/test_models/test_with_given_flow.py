@@ -36,7 +36,8 @@ def test_any_size_in_and_out(name, shape, randomise):
         out = net(clip)
         assert out.shape == clip.shape and torch.isfinite(out).all()
         assert (out - clip).abs().max() > 1e-3
-        torch.testing.assert_close(net(clip[:1]), out[:1])
+        # Kernels for one clip and for two add up in another order.
+        torch.testing.assert_close(net(clip[:1]), out[:1], atol=1e-4, rtol=1e-4)
     assert not any('spynet' in key for key in net.state_dict())
 
 

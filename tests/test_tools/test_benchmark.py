@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,11 +12,8 @@ CONFIG = "model = dict(type='VideoDeblurrer', generator={generator})\n"
 
 
 @pytest.fixture(scope='module')
-def script():
-    spec = importlib.util.spec_from_file_location('benchmark', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script(SCRIPT)
 
 
 @pytest.fixture
@@ -57,6 +53,22 @@ def test_numbers_fit_together(script, configs, tmp_path, capsys):
         assert two['decoder']['gmac'] == one['decoder']['gmac']
     printed = capsys.readouterr().out
     assert 'decoder' in printed and 'pair by pair' in printed
+
+
+def test_what_was_measured_outlives_an_interruption(script, configs, tmp_path, monkeypatch):
+    measure = script.benchmark
+
+    def stopped_at_three(networks, frames, *rest):
+        if frames == 3:
+            raise KeyboardInterrupt
+        return measure(networks, frames, *rest)
+
+    monkeypatch.setattr(script, 'benchmark', stopped_at_three)
+    out = tmp_path / 'numbers.json'
+    options = ['--frames', '2', '3', '--size', '64', '--runs', '1', '--json', str(out)]
+    with pytest.raises(KeyboardInterrupt):
+        script.main([configs[0], *options])
+    assert [result['frames'] for result in json.loads(out.read_text())] == [2]
 
 
 def test_training_step(script, configs, capsys):
