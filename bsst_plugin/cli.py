@@ -22,7 +22,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         # From a data loader's worker the message arrives below the worker's traceback.
         line = str(error).strip().splitlines()[-1]
-        print('error:', line.removeprefix('bsst_plugin.errors.UserError: '), file=sys.stderr)
+        line = line.removeprefix('bsst_plugin.errors.UserError: ')
+        # At once: between the pieces that print() writes a worker's own remark may come.
+        sys.stderr.write(f'error: {line}\n')
         code = 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
