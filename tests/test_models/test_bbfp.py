@@ -138,3 +138,12 @@ def test_gradients_reach_flows(randomise):
     net(features, forward, backward, sharp_map).square().mean().backward()
     for flow in (forward, backward):
         assert (flow.grad.flatten(2).abs().sum(2) > 0).all()
+
+
+def test_channels_last_is_kept():
+    """What LayerNorms and 1 x 1 convolutions have to copy otherwise, frame by frame."""
+    features, *motion = make_inputs(1, 3)
+    last = features[0].contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        out = build()(last[None], *motion)
+    assert out[0].is_contiguous(memory_format=torch.channels_last)
