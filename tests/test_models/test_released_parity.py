@@ -62,6 +62,10 @@ def record(net, lqs, flows):
     def out(name, index=0):
         return seen[name][index][1]
 
+    def whole(name):
+        """Of a module that gets a few frames at a time."""
+        return torch.cat([value for _, value in seen[name]])
+
     stages = dict(
         zip(('shallow', 'enc_half', 'enc_quarter'), out('encoder'), strict=True),
         blur_map_raw=out('blur_map', 0),
@@ -70,8 +74,8 @@ def record(net, lqs, flows):
         blur_map=out('blur_map', 1),
         fused=out('fused'),
         tokens_in=out('tokens_in').permute(0, 2, 3, 1),
-        composite=out('composite'),
-        refined=out('refined'),
+        composite=whole('composite'),
+        refined=whole('refined'),
         up_half=seen['shift'][0][0][0],
         dec_half=out('shift', 1),
         output=output,
