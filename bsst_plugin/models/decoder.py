@@ -81,17 +81,12 @@ class ShiftBlock(nn.Module):
         frames = torch.arange(len(x), device=x.device).view(-1, t)  # clip and frame
         for index in range(len(self.merge)):
             neighbours = frames.roll(1 if index % 2 == 0 else -1, dims=1).flatten()
-            x = in_chunks(
-                partial(self._round, index, x),
-                frames.flatten(),
-                neighbours,
-                positions=x.shape[2] * x.shape[3],
-            )
+            x = in_chunks(partial(self._round, index, x), x, neighbours)
         return x
 
-    def _round(self, index: int, x: Tensor, frames: Tensor, neighbours: Tensor) -> Tensor:
+    def _round(self, index: int, clips: Tensor, x: Tensor, neighbours: Tensor) -> Tensor:
         """One round; what arrives is half of the channels of the frame before or after."""
-        x, neighbour = x[frames], x[neighbours]
+        neighbour = clips[neighbours]
         own, passed_on = x[:, : self.exchanged], x[:, self.exchanged :]
         if index % 2 == 0:
             arrived = neighbour[:, self.exchanged :]
