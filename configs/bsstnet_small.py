@@ -1,6 +1,8 @@
 # The small model that ships with the package, trained on clips rendered on the fly:
 #     python tools/dataset_converters/photographs.py data/photographs
-#     python tools/train.py configs/bsstnet_small.py --resume
+#     python tools/fit_guess.py configs/bsstnet_small.py work_dirs/guess.pth
+#     python tools/train.py configs/bsstnet_small.py --resume \
+#         --cfg-options load_from=work_dirs/guess.pth
 # The learning rate stays constant, so that training may stop whenever the validation curve is
 # flat; configs/bsstnet_small_cooldown.py then brings it to zero.
 _base_ = ['_base_/default_runtime.py', '_base_/models/bsstnet.py']
@@ -19,7 +21,7 @@ model = dict(
 )
 
 data_root = 'data/photographs'
-capture = dict(noise_share=0.25, jpeg_share=0.15, still_share=0.05, exposure=(0.2, 1.0))
+capture = dict(noise_share=0.25, jpeg_share=0.15, still_share=0.05, exposure=(0.05, 1.0))
 train_dataloader = dict(
     num_workers=1,
     batch_size=2,
@@ -63,10 +65,12 @@ test_evaluator = val_evaluator
 val_cfg = dict(type='MultiValLoop')
 test_cfg = dict(type='MultiTestLoop')
 
-train_cfg = dict(type='ResumableTrainLoop', max_iters=1_000_000, val_interval=1000)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=1_000_000, val_interval=200)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0),
+    # tools/fit_guess.py saw more clips at a time.
+    paramwise_cfg=dict(custom_keys={'decoder.to_guess': dict(lr_mult=0.1)}),
     clip_grad=dict(max_norm=0.1),
 )
 param_scheduler = [dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=200)]

@@ -40,8 +40,8 @@ from bsst_plugin.visualization.views import draw_seen, to_images
 
 SEED = 7  # not that of the demo's clips
 #: Of each classical method the setting that is best on these very clips is shown.
-WIENER_BALANCE = (0.1, 0.3, 1.0, 3.0)
-LUCY_ITERATIONS = (3, 8)
+WIENER_BALANCE = (0.01, 0.03, 0.1, 0.3)
+LUCY_ITERATIONS = (3, 8, 15)
 SHOWN = 3
 INPUT, SMALL = 'blurry input', 'BSSTNet small'
 COLUMNS = (

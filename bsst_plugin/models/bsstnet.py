@@ -27,7 +27,7 @@ class BSSTNet(BaseModule):
 
     Args:
         encoder: Config of the frame encoder; one with ``uses_velocity`` gets the velocity of each
-            frame, see ``frame_velocity``, beside the frames.
+            frame, see ``frame_velocity``, and t beside the frames.
         flow_estimator: Config of the flow estimator.
         blur_map: Config of the blur map estimator.
         backbone: Config of the propagation, or None to leave it out.
@@ -87,10 +87,12 @@ class BSSTNet(BaseModule):
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
         frames = _pad(lqs, *self._padded_size(h, w))
-        inputs = [frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)]
+        frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         if getattr(self.encoder, 'uses_velocity', False):
-            inputs.append(frame_velocity(flows_forward, flows_backward).flatten(0, 1))
-        *skips, feature = self.encoder(*inputs)
+            velocity = frame_velocity(flows_forward, flows_backward).flatten(0, 1)
+            *skips, feature = self.encoder(frames, velocity, t)
+        else:
+            *skips, feature = self.encoder(frames)
         feature = feature.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
         if self.backbone is not None:
             feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)

@@ -1,9 +1,10 @@
-"""Encoder and decoder for small networks: features at quarter resolution, motion made explicit.
+"""Encoder and decoder for small networks: quarter resolution, and classical restorations to mix.
 
-A large network learns by itself that blur follows motion. A small one learns far sooner if it is
-shown what lies along the path of each pixel (``path_differences``), and if it may answer with a
-filter along that path: in coordinates of the motion all blurs are alike, whatever their direction
-and length.
+A large network learns by itself that blur follows motion, and how to undo that. A small one learns
+far sooner to judge: it is shown what Richardson and Lucy's method makes of each frame for several
+exposures (``path_deconvolutions``) and what tells the exposure of the clip (``path_contrast``), and
+says for each place how much of which to take. The method alone does harm where the exposure is
+another, at edges of moving things and to noise.
 """
 
 from collections.abc import Sequence
@@ -15,19 +16,24 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroed
-from bsst_plugin.models.motion_path import path_differences
+from bsst_plugin.models.motion_path import path_contrast, path_deconvolutions
 
 SCALE = 4
-#: Times around the middle of the exposure at which a pixel's path is looked at, in frames. A
-#: shutter is open for at most one frame, half of it before the middle.
-_AFTER = (0.08, 0.16, 0.24, 0.32, 0.4, 0.5, 0.7, 1.0)
-PATH_TIMES = (*_AFTER, *(-time for time in _AFTER))
-_PATH_CHANNELS = 8  # that the encoder makes of the differences of a pixel
+#: Exposures that are tried, in frames, and the numbers of steps after which the result is offered:
+#: few where it is noisy, many where it is not.
+EXPOSURES = (0.25, 0.5, 0.75, 1.0)
+ITERATIONS = (2, 5)
+RESTORATIONS = len(EXPOSURES) * len(ITERATIONS)
+#: Times between the places whose contrast is measured, in frames.
+SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
+_SEEN_CHANNELS = 8  # that the encoder makes of the restorations of a pixel
+# Velocity, speed, contrasts of the clip, strength of each restoration.
+_HINTS = 3 + 2 * len(SPANS) + RESTORATIONS
 
 
 @MODELS.register_module()
 class CompactEncoder(BaseModule):
-    """Features of single frames at quarter resolution, of their pixels and what moved over them.
+    """Features of single frames at quarter resolution, of their pixels and restorations.
 
     Each 4 x 4 block of pixels becomes the channels of one position. Many channels at full
     resolution, as ``FrameEncoder`` has them, keep a CPU waiting for memory; the same number of
@@ -42,44 +48,75 @@ class CompactEncoder(BaseModule):
 
     def __init__(self, channels: int = 48, num_blocks: int = 2) -> None:
         super().__init__()
-        self.along_path = nn.Sequential(
-            nn.Conv2d(3 * len(PATH_TIMES), _PATH_CHANNELS, 1), leaky_relu()
-        )
-        # Pixels, what lies along their paths, velocity and speed.
-        inputs = (3 + _PATH_CHANNELS) * SCALE**2 + 3
+        self.see = nn.Sequential(nn.Conv2d(3 * RESTORATIONS, _SEEN_CHANNELS, 1), leaky_relu())
+        inputs = (3 + _SEEN_CHANNELS) * SCALE**2 + _HINTS
         self.to_quarter = nn.Sequential(conv3x3(inputs, channels), leaky_relu())
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
 
-    def forward(self, frames: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode each frame on its own.
+    def forward(
+        self, frames: Tensor, velocity: Tensor, t: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode the clips of a batch; but for the contrast of a clip, each frame on its own.
 
         Args:
-            frames: ``(b, 3, h, w)`` in [0, 1], h and w multiples of 4.
-            velocity: ``(b, 2, h/4, w/4)`` in pixels of that size a frame, see ``frame_velocity``.
+            frames: ``(n*t, 3, h, w)`` in [0, 1], h and w multiples of 4.
+            velocity: ``(n*t, 2, h/4, w/4)`` in pixels of that size a frame, see
+                ``frame_velocity``.
+            t: Frames of a clip.
 
         Returns:
-            What the decoder takes up again: ``frames``, ``velocity`` and a shallow feature; and
-            the feature. Both features are ``(b, c, h/4, w/4)``.
+            What the decoder takes up again: restorations ``(n*t, 3, k, h, w)``, each as what it
+            adds to those before it, hints ``(n*t, d, h/4, w/4)`` and a shallow feature; and the
+            feature. Both features are ``(n*t, c, h/4, w/4)``.
         """
-        shallow = in_chunks(self._shallow, frames, velocity)
-        return frames, velocity, shallow, in_chunks(self.blocks, shallow)
+        restored, hints = evidence(frames, velocity, t)
+        shallow = in_chunks(self._shallow, frames, restored, hints)
+        return restored, hints, shallow, in_chunks(self.blocks, shallow)
 
-    def _shallow(self, frames: Tensor, velocity: Tensor) -> Tensor:
-        differences = path_differences(frames, velocity, PATH_TIMES).flatten(1, 2)
+    def _shallow(self, frames: Tensor, restored: Tensor, hints: Tensor) -> Tensor:
         # Scaled to about the size of the pixels' values: differences are small.
-        path = F.pixel_unshuffle(self.along_path(SCALE * differences), SCALE)
-        # A velocity of one is a blur that fills a block.
-        motion = torch.cat((velocity, velocity.norm(dim=1, keepdim=True)), dim=1) / SCALE
+        seen = F.pixel_unshuffle(self.see(SCALE * restored.flatten(1, 2)), SCALE)
         pixels = F.pixel_unshuffle(frames, SCALE)
-        return self.to_quarter(torch.cat((pixels, motion.to(path.dtype), path), dim=1))
+        return self.to_quarter(torch.cat((pixels, hints.to(seen.dtype), seen), dim=1))
+
+
+@torch.no_grad()
+def evidence(frames: Tensor, velocity: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """Restorations and hints, see ``CompactEncoder.forward``; nothing in them is learned."""
+    restored = in_chunks(_restorations, frames, velocity)
+    clips = (x.unflatten(0, (-1, t)) for x in (frames, velocity))
+    contrast = path_contrast(*clips, SPANS).repeat_interleave(t, dim=0)
+    return restored, in_chunks(_hints, restored, velocity, contrast)
+
+
+def _restorations(frames: Tensor, velocity: Tensor) -> Tensor:
+    """What each exposure adds to the next shorter one, and more steps to fewer.
+
+    The restorations themselves are so alike that a mixture of them is hard to learn.
+    """
+    results = path_deconvolutions(frames, velocity, EXPOSURES, ITERATIONS)
+    results = results.unflatten(2, (len(EXPOSURES), len(ITERATIONS)))
+    for dim in (2, 3):
+        results = torch.diff(results, dim=dim, prepend=torch.zeros_like(results.narrow(dim, 0, 1)))
+    return results.flatten(2, 3)
+
+
+def _hints(restored: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
+    """What is known of each 4 x 4 block, all of it about as large as one."""
+    # A velocity of one is a blur that fills a block.
+    motion = torch.cat((velocity, velocity.norm(dim=1, keepdim=True)), dim=1) / SCALE
+    strength = 20 * (F.avg_pool2d(restored.float().square().mean(1), SCALE) + 1e-8).sqrt()
+    clip = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
+    return torch.cat((motion, clip, strength), dim=1)
 
 
 @MODELS.register_module()
 class CompactDecoder(BaseModule):
     """From refined features to the residual of each frame, the counterpart of ``CompactEncoder``.
 
-    The residual is a filter along the path of each pixel, whose weights the network chooses
-    there, and what it paints on top: ``sum_s W_s(x) D_s(x) + R(x)``.
+    The residual is a mixture of the restorations, whose weights the network chooses for each
+    4 x 4 block, and what it paints on top: ``sum_k W_k(p) D_k(p) + R(p)``. W is a guess from the
+    hints, which is learned in minutes, corrected by what the features tell; it is interpolated.
 
     Args:
         channels: Channels of the input, C of the paper.
@@ -91,7 +128,14 @@ class CompactDecoder(BaseModule):
         self.merge = nn.Sequential(conv3x3(channels, channels), leaky_relu())
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
         # A fresh network leaves the frames as they are.
-        self.to_filter = zeroed(conv3x3(channels, len(PATH_TIMES) * SCALE**2))
+        self.to_guess = nn.Sequential(
+            conv3x3(_HINTS, channels),
+            leaky_relu(),
+            conv3x3(channels, channels),
+            leaky_relu(),
+            zeroed(conv3x3(channels, RESTORATIONS)),
+        )
+        self.to_weights = zeroed(conv3x3(channels, RESTORATIONS))
         self.to_frame = zeroed(conv3x3(channels, 3 * SCALE**2))
 
     def forward(self, feature: Tensor, skips: Sequence[Tensor], t: int) -> Tensor:
@@ -99,7 +143,7 @@ class CompactDecoder(BaseModule):
 
         Args:
             feature: ``(n*t, c, h/4, w/4)``, refined features.
-            skips: What the encoder returned: frames, velocity and shallow feature.
+            skips: What the encoder returned: restorations, hints and shallow feature.
             t: Frames of a clip; each frame is decoded on its own.
 
         Returns:
@@ -107,11 +151,13 @@ class CompactDecoder(BaseModule):
         """
         return in_chunks(self._decode, *skips, feature)
 
-    def _decode(self, frames: Tensor, velocity: Tensor, shallow: Tensor, feature: Tensor) -> Tensor:
+    def _decode(self, restored: Tensor, hints: Tensor, shallow: Tensor, feature: Tensor) -> Tensor:
         x = self.blocks(self.merge(feature + shallow))
-        weights = F.pixel_shuffle(self.to_filter(x), SCALE)  # (b, times, h, w)
-        # Computed again: kept for all frames since the encoder, they would take more memory than
-        # all features.
-        differences = path_differences(frames, velocity, PATH_TIMES)
-        filtered = (differences * weights[:, None]).sum(2)
-        return filtered + F.pixel_shuffle(self.to_frame(x), SCALE)
+        weights = self.to_guess(hints.to(x.dtype)) + self.to_weights(x)
+        return mixture(restored, weights) + F.pixel_shuffle(self.to_frame(x), SCALE)
+
+
+def mixture(restored: Tensor, weights: Tensor) -> Tensor:
+    """``sum_k W_k D_k``, from ``(b, 3, k, h, w)`` and ``(b, k, h/4, w/4)`` to ``(b, 3, h, w)``."""
+    weights = F.interpolate(weights, scale_factor=SCALE, mode='bilinear')
+    return (restored * weights[:, None]).sum(2)

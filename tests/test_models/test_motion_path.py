@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
+from skimage.data import astronaut
 
-from bsst_plugin.models.motion_path import frame_velocity, path_differences
+from bsst_plugin.models.motion_path import frame_velocity, path_contrast, path_deconvolutions
 
 
 def sample(image, y, x):
@@ -13,38 +14,112 @@ def sample(image, y, x):
     return map_coordinates(image, [y, x], order=1, mode='nearest')
 
 
-def differences_by_loop(frame, velocity, times):
-    """``path_differences`` of one frame, by another library."""
-    c, h, w = frame.shape
-    y, x = np.mgrid[:h, :w].astype(float)
+def richardson_lucy(frame, velocity, exposure, steps):
+    """A frame ``(3, h, w)`` after so many steps, by another library."""
+    y, x = np.mgrid[: frame.shape[1], : frame.shape[2]].astype(float)
     quarter = ((y + 0.5) / 4 - 0.5, (x + 0.5) / 4 - 0.5)  # where a pixel lies in the velocity
     vx, vy = (4 * sample(part, *quarter) for part in velocity)
-    out = np.empty((c, len(times), h, w))
-    for channel in range(c):
-        for index, time in enumerate(times):
-            seen = sample(frame[channel], y + time * vy, x + time * vx)
-            out[channel, index] = seen - frame[channel]
-    return out
+
+    def blur(image):
+        places = [(y + s * exposure / 3 * vy, x + s * exposure / 3 * vx) for s in (-1, 0, 1)]
+        return np.mean([[sample(c, *place) for c in image] for place in places], axis=0)
+
+    darkest = 1 / 255
+    light = frame.clip(darkest, 1) ** 2.2
+    last = now = light
+    for _ in range(steps):
+        ahead = (now * (now / last) ** 0.9).clip(darkest**2.2, 1)
+        last, now = now, (ahead * blur(light / blur(ahead))).clip(darkest**2.2, 1)
+    return now ** (1 / 2.2)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))
-def test_differences_equal_another_library(b, rows, columns, seed):
+def test_deconvolutions_equal_another_library(b, rows, columns, seed):
     torch.manual_seed(seed)
     frames = torch.rand(b, 3, 4 * rows, 4 * columns)
-    velocity = 2 * torch.randn(b, 2, rows, columns)
-    times = (0.3, -0.3, 1.0)
-    out = path_differences(frames, velocity, times)
-    assert out.shape == (b, 3, 3, 4 * rows, 4 * columns)
+    velocity = torch.randn(b, 2, rows, columns)
+    out = path_deconvolutions(frames, velocity, (0.3, 1.0), (1, 3))
+    assert out.shape == (b, 3, 4, 4 * rows, 4 * columns)
     for index in range(b):
+        frame, way = frames[index].double().numpy(), velocity[index].double().numpy()
+        for k, (exposure, steps) in enumerate(((0.3, 1), (0.3, 3), (1.0, 1), (1.0, 3))):
+            expected = richardson_lucy(frame, way, exposure, steps) - frame.clip(1 / 255, 1)
+            np.testing.assert_allclose(out[index, :, k].numpy(), expected, atol=1e-3)
+
+
+def test_what_rests_stays_as_it_is():
+    frames = torch.rand(2, 3, 16, 20)
+    out = path_deconvolutions(frames, torch.zeros(2, 2, 4, 5), (0.5, 1.0), (2,))
+    assert out.abs().max() < 1e-4
+
+
+def test_the_right_exposure_restores_best():
+    # A photograph that moves by 8 pixels a frame, its shutter open for half of that.
+    photo = astronaut()[:128, :160].astype(float) / 255
+    light = [np.roll(photo**2.2, shift, axis=1) for shift in (-2, -1, 0, 1, 2)]
+    blurry = np.mean(light, axis=0) ** (1 / 2.2)
+    frames = torch.from_numpy(blurry).permute(2, 0, 1)[None].float()
+    velocity = torch.zeros(1, 2, 32, 40)
+    velocity[:, 0] = 8 / 4
+    exposures = (0.1, 0.6, 1.5)  # 4 pixels and the width of one, of 8
+    errors = []
+    for result in path_deconvolutions(frames, velocity, exposures, (5,))[0].unbind(1):
+        restored = (frames[0] + result).permute(1, 2, 0).numpy()
+        errors.append(np.square(restored - photo)[8:-8, 8:-8].mean())
+    before = np.square(blurry - photo)[8:-8, 8:-8].mean()
+    assert errors[1] < before / 2
+    assert errors[1] < min(errors[0], errors[2])
+
+
+def contrasts_by_loop(frames, velocity, spans):
+    """``path_contrast`` of one clip ``(t, 3, h, w)``, by another library."""
+    sums = np.zeros((2, len(spans)))
+    moving = total = 0
+    for frame, way in zip(frames, velocity, strict=True):
+        for row, column in np.ndindex(way.shape[1:]):
+            total += 1
+            vx, vy = 4 * way[:, row, column]
+            if vx**2 + vy**2 <= 4:
+                continue
+            moving += 1
+            y, x = 4 * row + 1.5, 4 * column + 1.5
+            for direction, (dx, dy) in enumerate(((vx, vy), (-vy, vx))):
+                for k, s in enumerate(spans):
+                    ends = [
+                        [sample(c, [y + e * s / 2 * dy], [x + e * s / 2 * dx]) for c in frame]
+                        for e in (-1, 1)
+                    ]
+                    sums[direction, k] += np.square(np.subtract(*ends)).mean()
+    a, b = np.log(sums / (moving + 1e-3) + 1e-5)
+    return np.concatenate((a - b, (a - a[-1])[:-1], [moving / total]))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 3), st.integers(1, 4), st.integers(0, 99))
+def test_contrasts_equal_a_loop(n, t, columns, seed):
+    torch.manual_seed(seed)
+    rows = 2
+    frames = torch.rand(n, t, 3, 4 * rows, 4 * columns)
+    velocity = torch.randn(n, t, 2, rows, columns)
+    out = path_contrast(frames, velocity, (0.2, 0.7, 1.0))
+    assert out.shape == (n, 6)
+    for index in range(n):
         pair = (frames[index].double().numpy(), velocity[index].double().numpy())
-        expected = differences_by_loop(*pair, times)
-        np.testing.assert_allclose(out[index].numpy(), expected, atol=2e-5)
+        expected = contrasts_by_loop(*pair, (0.2, 0.7, 1.0))
+        np.testing.assert_allclose(out[index].numpy(), expected, atol=1e-3)
 
 
-def test_what_rests_is_the_same_along_its_path():
-    out = path_differences(torch.rand(2, 3, 16, 20), torch.zeros(2, 2, 4, 5), (0.5, -0.5))
-    assert out.abs().max() < 1e-5
+def test_contrast_tells_the_exposure():
+    photo = astronaut()[:128, :160].astype(float) / 255
+    velocity = torch.zeros(1, 1, 2, 32, 40)
+    velocity[:, :, 0] = 16 / 4
+    along = []
+    for width in (1, 5, 9, 15):  # pixels, of 16 a frame
+        blurry = np.mean([np.roll(photo, s, axis=1) for s in range(width)], axis=0)
+        frames = torch.from_numpy(blurry).permute(2, 0, 1)[None, None].float()
+        along.append(float(path_contrast(frames, velocity, (0.2, 1.0))[0, 2]))
+    assert all(a > b + 0.1 for a, b in zip(along, along[1:], strict=False))
 
 
 def test_velocity_is_the_mean_of_the_ways_that_are_known():
