@@ -21,7 +21,15 @@ model = dict(
 )
 
 data_root = 'data/photographs'
-capture = dict(noise_share=0.25, jpeg_share=0.15, still_share=0.05, exposure=(0.05, 1.0))
+capture = dict(
+    noise_share=0.25,
+    jpeg_share=0.15,
+    still_share=0.05,
+    exposure=(0.05, 1.0),
+    # Pairs that are made from real video are averages of few frames, mostly of pixel values.
+    averaged_share=0.5,
+    averaged_step=4.0,
+)
 train_dataloader = dict(
     num_workers=1,
     batch_size=2,
