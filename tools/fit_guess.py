@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Subset
 from bsst_plugin.checkpoints.write import check_is_new, write_checkpoint
 from bsst_plugin.cli import run
 from bsst_plugin.errors import UserError
+from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import CompactDecoder, evidence, mixture
 from bsst_plugin.models.motion_path import frame_velocity
 
@@ -48,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def _collect(network: nn.Module, dataset: dict, count: int) -> list[tuple[Tensor, ...]]:
+def _collect(network: BSSTNet, dataset: dict, count: int) -> list[tuple[Tensor, ...]]:
     """Per clip blurry and sharp frames ``(t, 3, h, w)`` uint8, restorations and hints."""
     whole = DATASETS.build(dict(dataset, pipeline=[]))
     loader = DataLoader(Subset(whole, range(count)), batch_size=None, num_workers=1)
-    clips = []
+    clips: list[tuple[Tensor, ...]] = []
     for sample in track(loader, 'Rendering clips', count):
         blurry, sharp = (
             torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')

@@ -84,8 +84,8 @@ class CompactEncoder(BaseModule):
 def evidence(frames: Tensor, velocity: Tensor, t: int) -> tuple[Tensor, Tensor]:
     """Restorations and hints, see ``CompactEncoder.forward``; nothing in them is learned."""
     restored = in_chunks(_restorations, frames, velocity)
-    clips = (x.unflatten(0, (-1, t)) for x in (frames, velocity))
-    contrast = path_contrast(*clips, SPANS).repeat_interleave(t, dim=0)
+    clips, velocities = (x.unflatten(0, (-1, t)) for x in (frames, velocity))
+    contrast = path_contrast(clips, velocities, SPANS).repeat_interleave(t, dim=0)
     return restored, in_chunks(_hints, restored, velocity, contrast)
 
 
