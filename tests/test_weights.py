@@ -53,5 +53,5 @@ def test_deblur_photographs_that_they_were_not_trained_on(loaded):
             out = loaded.network(lqs)[0].clamp(0, 1).permute(0, 2, 3, 1).numpy()
             before = psnr(frames, sharp) if frames is blurry else 0
             done.append(psnr(out, sharp) - before)
-    assert np.mean(gains) > 0.3
-    assert np.mean(unharmed) > 30
+    assert np.mean(gains) > 1.0
+    assert np.mean(unharmed) > 38
