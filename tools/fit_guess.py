@@ -27,6 +27,7 @@ from bsst_plugin.cli import run
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import CompactDecoder, evidence, mixture
+from bsst_plugin.models.losses import FrameRMSELoss
 from bsst_plugin.models.motion_path import frame_velocity
 
 BATCH = 8  # clips of a step, two frames of each
@@ -69,13 +70,14 @@ def _collect(network: BSSTNet, dataset: dict, count: int) -> list[tuple[Tensor, 
 def _fit(guess: nn.Module, clips: list[tuple[Tensor, ...]], steps: int, lr: float) -> float:
     """Train; the root mean square error of the last tenth of the steps, relative to the input."""
     optimizer = torch.optim.AdamW(guess.parameters(), lr, betas=(0.9, 0.99), weight_decay=0)
+    error = FrameRMSELoss(eps=1e-3)
     ratios = []
     for step in track(range(steps), 'Fitting'):
         part = (step + 1) / steps
         optimizer.param_groups[0]['lr'] = lr * min(1, part / WARMUP, (1 - part) / FALL)
         blurry, sharp, restored, hints = _batch(clips)
         output = blurry + mixture(restored, guess(hints))
-        before, after = (_error(frames, sharp) for frames in (blurry, output))
+        before, after = (error(frames, sharp) for frames in (blurry, output))
         optimizer.zero_grad()
         after.backward()
         optimizer.step()
@@ -92,11 +94,6 @@ def _batch(clips: list[tuple[Tensor, ...]]) -> list[Tensor]:
         for parts in zip(*chosen, strict=True)
     )
     return [blurry / 255, sharp / 255, restored, hints]
-
-
-def _error(frames: Tensor, sharp: Tensor) -> Tensor:
-    """Root of the mean square error of each frame, averaged, as in training."""
-    return ((frames - sharp).square().mean((1, 2, 3)) + 1e-6).sqrt().mean()
 
 
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -84,7 +84,8 @@ def path_deconvolutions(
     """
     h, w = frames.shape[-2:]
     full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')
-    light = frames.float().clamp(_DARKEST, 1) ** _GAMMA
+    values = frames.float().clamp(_DARKEST, 1)
+    light = values**_GAMMA
     results = []
     for exposure in exposures:
         ends = _path_ends(full, exposure)
@@ -94,7 +95,7 @@ def path_deconvolutions(
             ratio = light / _mean_along(ahead, ends)
             last, now = now, (ahead * _mean_along(ratio, ends)).clamp(_DARKEST**_GAMMA, 1)
             if step in iterations:
-                results.append(now ** (1 / _GAMMA) - light ** (1 / _GAMMA))
+                results.append(now ** (1 / _GAMMA) - values)
     return torch.stack(results, dim=2).to(frames.dtype)
 
 
