@@ -44,6 +44,23 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def read_config(path: str) -> Config:
+    """A config file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: There is no such config file, or it is not one.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path}: no such config file')
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, OSError, KeyError) as error:
+        raise UserError(f'{path}: not a config ({error})') from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Config file and command line as one config.
 
@@ -57,12 +74,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: There is no such config file, or it is not one.
     """
-    if not Path(args.config).is_file():
-        raise UserError(f'{args.config}: no such config file')
-    try:
-        cfg = Config.fromfile(args.config)
-    except (SyntaxError, OSError, KeyError) as error:
-        raise UserError(f'{args.config}: not a config ({error})') from error
+    cfg = read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

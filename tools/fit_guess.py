@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmagic.registry import DATASETS, MODELS
-from mmengine.config import Config
 from mmengine.runner import set_random_seed
 from rich.progress import track
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Subset
 
 from bsst_plugin.checkpoints.write import check_is_new, write_checkpoint
 from bsst_plugin.cli import run
+from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import CompactDecoder, evidence, mixture
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Render, fit, write."""
     args = _parse_args(argv)
     check_is_new(args.out)
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     set_random_seed(0)
     network = MODELS.build(cfg.model.generator)
     if not isinstance(network.decoder, CompactDecoder):

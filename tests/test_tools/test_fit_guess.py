@@ -82,6 +82,11 @@ def test_other_networks_make_no_guesses(main, tmp_path):
         main([config, str(tmp_path / 'guess.pth'), '--clips', '1', '--steps', '1'])
 
 
+def test_a_config_that_is_not_there_is_named(main, tmp_path):
+    with pytest.raises(UserError, match='none.py: no such config file'):
+        main([str(tmp_path / 'none.py'), str(tmp_path / 'guess.pth')])
+
+
 @pytest.mark.parametrize('option', ['--clips', '--steps', '--lr'])
 def test_settings_out_of_range_are_refused(main, config, tmp_path, option):
     with pytest.raises(UserError, match=option):
