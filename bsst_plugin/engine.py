@@ -57,8 +57,9 @@ def read_config(path: str) -> Config:
         raise UserError(f'{path}: no such config file')
     try:
         return Config.fromfile(path)
-    except (SyntaxError, OSError, KeyError) as error:
-        raise UserError(f'{path}: not a config ({error})') from error
+    except Exception as error:  # a config is a program: it can fail in any way
+        reason = ''.join(str(error).strip().splitlines()[:1])
+        raise UserError(f'{path}: not a config ({type(error).__name__}: {reason})') from error
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmagic.registry import MODELS
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from bsst_plugin.analysis.complexity import ALL, count_macs
 from bsst_plugin.analysis.timing import Timing, Workload, matrix_product_peak, measure_in_turn
 from bsst_plugin.cli import run
+from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 from bsst_plugin.models import BSSTNet
 
@@ -117,9 +118,7 @@ def build_generator(path: str, changes: dict | None = None) -> nn.Module:
     Raises:
         UserError: There is no such config, or it has no network.
     """
-    if not Path(path).is_file():
-        raise UserError(f'{path}: no such config file')
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     cfg.merge_from_dict(changes or {})
     generator = (cfg.get('model') or {}).get('generator')
     if generator is None:

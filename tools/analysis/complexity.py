@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from mmagic.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from bsst_plugin.analysis.comparison import check_new, new_folder
 from bsst_plugin.analysis.complexity import ALL, count_macs
 from bsst_plugin.cli import run
+from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 from bsst_plugin.models import BSSTNet, WindowSelection
 from bsst_plugin.models.window_selection import Size2
@@ -152,14 +153,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _read_generator(path: str) -> ConfigDict:
-    if not Path(path).is_file():
-        raise UserError(f'{path}: no such config file')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can fail in any way
-        reason = str(error).strip().splitlines()[:1]
-        raise UserError(f'{path}: not a config ({"".join(reason)})') from error
-    generator = (cfg.get('model') or {}).get('generator') or {}
+    generator = (read_config(path).get('model') or {}).get('generator') or {}
     if generator.get('type') != 'BSSTNet':
         raise UserError(f'{path}: not the config of a BSSTNet (model.generator.type)')
     return generator
