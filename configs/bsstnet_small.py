@@ -1,8 +1,11 @@
 # The small model that ships with the package, trained on clips rendered on the fly:
 #     python tools/dataset_converters/photographs.py data/photographs
-#     python tools/fit_guess.py configs/bsstnet_small.py work_dirs/guess.pth
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
+#         --frames work_dirs/frames.pth
+# What follows those is for a longer training, on clips that are always new:
 #     python tools/train.py configs/bsstnet_small.py --resume \
-#         --cfg-options load_from=work_dirs/guess.pth
+#         --cfg-options load_from=work_dirs/small.pth
 # The learning rate stays constant, so that training may stop whenever the validation curve is
 # flat; configs/bsstnet_small_cooldown.py then brings it to zero.
 _base_ = ['_base_/default_runtime.py', '_base_/models/bsstnet.py']
@@ -28,7 +31,7 @@ capture = dict(
     exposure=(0.05, 1.0),
     # Pairs that are made from real video are averages of few frames, mostly of pixel values.
     averaged_share=0.5,
-    averaged_step=4.0,
+    averaged_step=8.0,
 )
 train_dataloader = dict(
     num_workers=1,
@@ -77,7 +80,7 @@ train_cfg = dict(type='ResumableTrainLoop', max_iters=1_000_000, val_interval=20
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0),
-    # tools/fit_guess.py saw more clips at a time.
+    # tools/fit_small.py saw more clips at a time.
     paramwise_cfg=dict(custom_keys={'decoder.to_guess': dict(lr_mult=0.1)}),
     clip_grad=dict(max_norm=0.1),
 )

@@ -26,7 +26,10 @@ class CaptureSettings:
             are made from high-speed video.
         averaged_frames: How many those are.
         averaged_step: Longest way between two of those, pixels: limits the blur.
+        gapless_share: Part of those clips whose exposures follow one another without a gap, as
+            those of GoPro do.
         coded_share: Part of those clips that are averaged after the camera's response curve.
+        tripod_share: Clips in which the camera rests and pieces move, at least one.
         noise_share: Clips with sensor noise.
         noise: Its standard deviation at medium brightness, of 255.
         jpeg_share: Clips with compressed blurry frames.
@@ -39,15 +42,18 @@ class CaptureSettings:
     averaged_share: float = 0.3
     averaged_frames: tuple[int, int] = (3, 11)
     averaged_step: float = 2.5
+    gapless_share: float = 0.5
     coded_share: float = 0.7
+    tripod_share: float = 0.25
     noise_share: float = 0.5
     noise: tuple[float, float] = (0.3, 3.0)
     jpeg_share: float = 1 / 3
     jpeg_quality: tuple[int, int] = (60, 100)
 
     def __post_init__(self) -> None:
-        shares = (self.still_share, self.averaged_share, self.coded_share, self.noise_share)
-        if not all(0 <= share <= 1 for share in (*shares, self.jpeg_share)):
+        shares = [self.still_share, self.averaged_share, self.gapless_share, self.coded_share]
+        shares += [self.tripod_share, self.noise_share, self.jpeg_share]
+        if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f'needs shares in [0, 1]: {self}')
         ranges = (self.exposure, self.averaged_frames, self.noise, self.jpeg_quality)
         if not all(low <= high for low, high in ranges):
@@ -165,16 +171,25 @@ def random_capture(
         rng: Source of every random choice.
 
     Returns:
-        The capture, and ``settings`` with the exposure of this clip and with its strength as the
-        upper end of ``blur``; below it, camera and pieces move independently.
+        The capture, and ``settings`` with the exposure of this clip, with its strength as the
+        upper end of ``blur``, below which camera and pieces move independently, and with how far
+        the camera travels.
     """
     exposure = rng.uniform(*ranges.exposure)
+    averaged, coded = rng.random() < ranges.averaged_share, False
+    if averaged and rng.random() < ranges.gapless_share:
+        exposure = 1.0
     blur = min(rng.uniform(*settings.blur), exposure * ranges.max_shift * settings.size)
-    renderings, coded = None, False
-    if rng.random() < ranges.averaged_share:
+    renderings = None
+    if averaged:
         renderings = int(rng.integers(ranges.averaged_frames[0], ranges.averaged_frames[1] + 1))
         blur = min(blur, renderings * ranges.averaged_step)
         coded = bool(rng.random() < ranges.coded_share)
+    if rng.random() < ranges.tripod_share:
+        pieces = (max(1, settings.pieces[0]), max(1, settings.pieces[1]))
+        settings = replace(settings, travel=0, angle=0, zoom=0, pieces=pieces)
+    else:  # short paths are bent, and many cameras hardly move
+        settings = replace(settings, travel=settings.travel * rng.uniform(0.03, 1))
     if rng.random() < ranges.still_share:
         blur = min(blur, rng.uniform(0, 1))
     noise = quality = None

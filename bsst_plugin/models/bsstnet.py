@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 from bsst_plugin.models.bsst import BSSTBlock
 from bsst_plugin.models.fusion import SwinBlock
 from bsst_plugin.models.layers import CAB, GatedCAB, GuidedDeformConv
-from bsst_plugin.models.motion_path import frame_velocity
 
 Flows = tuple[Tensor, Tensor]
 #: Blocks whose activations can be computed twice: small ones, so that few are held at a time.
@@ -26,8 +25,8 @@ class BSSTNet(BaseModule):
     directions (backbone), fused, refined by sparse attention (neck) and decoded to a residual.
 
     Args:
-        encoder: Config of the frame encoder; one with ``uses_velocity`` gets the velocity of each
-            frame, see ``frame_velocity``, and t beside the frames.
+        encoder: Config of the frame encoder; one with ``uses_flows`` gets the flows beside the
+            frames.
         flow_estimator: Config of the flow estimator.
         blur_map: Config of the blur map estimator.
         backbone: Config of the propagation, or None to leave it out.
@@ -88,19 +87,32 @@ class BSSTNet(BaseModule):
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
         frames = _pad(lqs, *self._padded_size(h, w))
         frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        if getattr(self.encoder, 'uses_velocity', False):
-            velocity = frame_velocity(flows_forward, flows_backward).flatten(0, 1)
-            *skips, feature = self.encoder(frames, velocity, t)
-        else:
-            *skips, feature = self.encoder(frames)
+        uses_flows = getattr(self.encoder, 'uses_flows', False)
+        seen = (flows_forward, flows_backward) if uses_flows else ()
+        *skips, feature = self.encoder(frames, *seen)
         feature = feature.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
+        feature = self.refine(feature, flows_forward, flows_backward, blur_map)
+        residual = self.decoder(feature.flatten(0, 1), skips, t)
+        return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
+
+    def refine(
+        self, feature: Tensor, flows_forward: Tensor, flows_backward: Tensor, blur_map: Tensor
+    ) -> Tensor:
+        """Backbone, fusion and neck: what other frames tell.
+
+        Args:
+            feature: ``(n, t, c, h', w')``, what the encoder made of the padded frames.
+            flows_forward: See :meth:`motion`, as both others.
+            flows_backward: See :meth:`motion`.
+            blur_map: See :meth:`motion`.
+
+        Returns:
+            ``(n, t, c, h', w')``.
+        """
         if self.backbone is not None:
             feature = self.backbone(feature, flows_forward, flows_backward, 1 - blur_map)
         feature = self.fusion(feature)
-        if self.neck is not None:
-            feature = self.neck(feature, blur_map)
-        residual = self.decoder(feature.flatten(0, 1), skips, t)
-        return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
+        return feature if self.neck is None else self.neck(feature, blur_map)
 
     def motion(self, lqs: Tensor, flows: Flows | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Flows and blur map as the network uses them.

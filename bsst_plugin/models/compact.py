@@ -1,10 +1,11 @@
-"""Encoder and decoder for small networks: quarter resolution, and classical restorations to mix.
+"""Encoder and decoder for small networks: quarter resolution, and candidates to mix.
 
 A large network learns by itself that blur follows motion, and how to undo that. A small one learns
 far sooner to judge: it is shown what Richardson and Lucy's method makes of each frame for several
-exposures (``path_deconvolutions``) and what tells the exposure of the clip (``path_contrast``), and
-says for each place how much of which to take. The method alone does harm where the exposure is
-another, at edges of moving things and to noise.
+exposures (``path_deconvolutions``), what the neighbouring frames show there
+(``neighbour_differences``) and what tells the exposure of the clip (``path_contrast``), and says
+for each place how much of which to take. The method alone does harm where the exposure is another,
+at edges of moving things and to noise.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroed
-from bsst_plugin.models.motion_path import path_contrast, path_deconvolutions
+from bsst_plugin.models.motion_path import (
+    frame_velocity,
+    neighbour_differences,
+    path_contrast,
+    path_deconvolutions,
+)
 
 SCALE = 4
 #: Exposures that are tried, in frames, and the numbers of steps after which the result is offered:
@@ -24,16 +30,17 @@ SCALE = 4
 EXPOSURES = (0.25, 0.5, 0.75, 1.0)
 ITERATIONS = (2, 5)
 RESTORATIONS = len(EXPOSURES) * len(ITERATIONS)
+CANDIDATES = RESTORATIONS + 4  # and what the neighbours show
 #: Times between the places whose contrast is measured, in frames.
 SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
-_SEEN_CHANNELS = 8  # that the encoder makes of the restorations of a pixel
-# Velocity, speed, contrasts of the clip, strength of each restoration.
-_HINTS = 3 + 2 * len(SPANS) + RESTORATIONS
+_SEEN_CHANNELS = 8  # that the encoder makes of the candidates of a pixel
+# Velocity, speed, contrasts of the clip, strength of each candidate, how neighbours disagree.
+_HINTS = 3 + 2 * len(SPANS) + CANDIDATES + 2
 
 
 @MODELS.register_module()
 class CompactEncoder(BaseModule):
-    """Features of single frames at quarter resolution, of their pixels and restorations.
+    """Features of single frames at quarter resolution, of their pixels and candidates.
 
     Each 4 x 4 block of pixels becomes the channels of one position. Many channels at full
     resolution, as ``FrameEncoder`` has them, keep a CPU waiting for memory; the same number of
@@ -44,49 +51,59 @@ class CompactEncoder(BaseModule):
         num_blocks: Number of channel attention blocks.
     """
 
-    uses_velocity = True
+    uses_flows = True
 
     def __init__(self, channels: int = 48, num_blocks: int = 2) -> None:
         super().__init__()
-        self.see = nn.Sequential(nn.Conv2d(3 * RESTORATIONS, _SEEN_CHANNELS, 1), leaky_relu())
+        self.see = nn.Sequential(nn.Conv2d(3 * CANDIDATES, _SEEN_CHANNELS, 1), leaky_relu())
         inputs = (3 + _SEEN_CHANNELS) * SCALE**2 + _HINTS
         self.to_quarter = nn.Sequential(conv3x3(inputs, channels), leaky_relu())
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
 
     def forward(
-        self, frames: Tensor, velocity: Tensor, t: int
+        self, frames: Tensor, flows_forward: Tensor, flows_backward: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode the clips of a batch; but for the contrast of a clip, each frame on its own.
+        """Encode the clips of a batch.
 
         Args:
             frames: ``(n*t, 3, h, w)`` in [0, 1], h and w multiples of 4.
-            velocity: ``(n*t, 2, h/4, w/4)`` in pixels of that size a frame, see
-                ``frame_velocity``.
-            t: Frames of a clip.
+            flows_forward: ``(n, t-1, 2, h/4, w/4)`` in pixels of that size, frame i+1 to frame i.
+            flows_backward: ``(n, t-1, 2, h/4, w/4)``, frame i to frame i+1.
 
         Returns:
-            What the decoder takes up again: restorations ``(n*t, 3, k, h, w)``, each as what it
-            adds to those before it, hints ``(n*t, d, h/4, w/4)`` and a shallow feature; and the
-            feature. Both features are ``(n*t, c, h/4, w/4)``.
+            What the decoder takes up again: candidates ``(n*t, 3, k, h, w)``, see ``evidence``,
+            hints ``(n*t, d, h/4, w/4)`` and the feature; and the feature, ``(n*t, c, h/4, w/4)``.
         """
-        restored, hints = evidence(frames, velocity, t)
-        shallow = in_chunks(self._shallow, frames, restored, hints)
-        return restored, hints, shallow, in_chunks(self.blocks, shallow)
+        candidates, hints = evidence(frames, flows_forward, flows_backward)
+        feature = in_chunks(self.encode, frames, candidates, hints)
+        return candidates, hints, feature, feature
 
-    def _shallow(self, frames: Tensor, restored: Tensor, hints: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, candidates: Tensor, hints: Tensor) -> Tensor:
+        """The feature ``(b, c, h/4, w/4)`` of frames whose candidates and hints are known."""
         # Scaled to about the size of the pixels' values: differences are small.
-        seen = F.pixel_unshuffle(self.see(SCALE * restored.flatten(1, 2)), SCALE)
+        seen = F.pixel_unshuffle(self.see(SCALE * candidates.flatten(1, 2)), SCALE)
         pixels = F.pixel_unshuffle(frames, SCALE)
-        return self.to_quarter(torch.cat((pixels, hints.to(seen.dtype), seen), dim=1))
+        x = torch.cat((pixels, hints.to(seen.dtype), seen), dim=1)
+        return self.blocks(self.to_quarter(x))
 
 
 @torch.no_grad()
-def evidence(frames: Tensor, velocity: Tensor, t: int) -> tuple[Tensor, Tensor]:
-    """Restorations and hints, see ``CompactEncoder.forward``; nothing in them is learned."""
-    restored = in_chunks(_restorations, frames, velocity)
-    clips, velocities = (x.unflatten(0, (-1, t)) for x in (frames, velocity))
-    contrast = path_contrast(clips, velocities, SPANS).repeat_interleave(t, dim=0)
-    return restored, in_chunks(_hints, restored, velocity, contrast)
+def evidence(
+    frames: Tensor, flows_forward: Tensor, flows_backward: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Candidates and hints, see ``CompactEncoder.forward``; nothing in them is learned.
+
+    Candidates are what may be added to a frame: each restoration as what it adds to those before
+    it, and ``neighbour_differences``.
+    """
+    n, t = len(flows_forward), flows_forward.shape[1] + 1
+    velocity = frame_velocity(flows_forward, flows_backward)
+    clips = frames.unflatten(0, (n, t))
+    restored = in_chunks(_restorations, frames, velocity.flatten(0, 1))
+    neighbours = neighbour_differences(clips, flows_forward, flows_backward)
+    candidates = torch.cat((restored, neighbours), dim=2)
+    contrast = path_contrast(clips, velocity, SPANS).repeat_interleave(t, dim=0)
+    return candidates, in_chunks(_hints, candidates, velocity.flatten(0, 1), contrast)
 
 
 def _restorations(frames: Tensor, velocity: Tensor) -> Tensor:
@@ -101,11 +118,13 @@ def _restorations(frames: Tensor, velocity: Tensor) -> Tensor:
     return results.flatten(2, 3)
 
 
-def _hints(restored: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
+def _hints(candidates: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
     """What is known of each 4 x 4 block, all of it about as large as one."""
     # A velocity of one is a blur that fills a block.
     motion = torch.cat((velocity, velocity.norm(dim=1, keepdim=True)), dim=1) / SCALE
-    strength = 20 * (F.avg_pool2d(restored.float().square().mean(1), SCALE) + 1e-8).sqrt()
+    gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
+    seen = torch.cat((candidates, gaps), dim=2).float()
+    strength = 20 * (F.avg_pool2d(seen.square().mean(1), SCALE) + 1e-8).sqrt()
     clip = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
     return torch.cat((motion, clip, strength), dim=1)
 
@@ -114,7 +133,7 @@ def _hints(restored: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
 class CompactDecoder(BaseModule):
     """From refined features to the residual of each frame, the counterpart of ``CompactEncoder``.
 
-    The residual is a mixture of the restorations, whose weights the network chooses for each
+    The residual is a mixture of the candidates, whose weights the network chooses for each
     4 x 4 block, and what it paints on top: ``sum_k W_k(p) D_k(p) + R(p)``. W is a guess from the
     hints, which is learned in minutes, corrected by what the features tell; it is interpolated.
 
@@ -125,7 +144,8 @@ class CompactDecoder(BaseModule):
 
     def __init__(self, channels: int = 48, num_blocks: int = 4) -> None:
         super().__init__()
-        self.merge = nn.Sequential(conv3x3(channels, channels), leaky_relu())
+        # A network whose single frames were trained first begins with what these give.
+        self.merge = zeroed(conv3x3(channels, channels))
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
         # A fresh network leaves the frames as they are.
         self.to_guess = nn.Sequential(
@@ -133,9 +153,9 @@ class CompactDecoder(BaseModule):
             leaky_relu(),
             conv3x3(channels, channels),
             leaky_relu(),
-            zeroed(conv3x3(channels, RESTORATIONS)),
+            zeroed(conv3x3(channels, CANDIDATES)),
         )
-        self.to_weights = zeroed(conv3x3(channels, RESTORATIONS))
+        self.to_weights = zeroed(conv3x3(channels, CANDIDATES))
         self.to_frame = zeroed(conv3x3(channels, 3 * SCALE**2))
 
     def forward(self, feature: Tensor, skips: Sequence[Tensor], t: int) -> Tensor:
@@ -143,7 +163,7 @@ class CompactDecoder(BaseModule):
 
         Args:
             feature: ``(n*t, c, h/4, w/4)``, refined features.
-            skips: What the encoder returned: restorations, hints and shallow feature.
+            skips: What the encoder returned: candidates, hints and feature.
             t: Frames of a clip; each frame is decoded on its own.
 
         Returns:
@@ -151,13 +171,15 @@ class CompactDecoder(BaseModule):
         """
         return in_chunks(self._decode, *skips, feature)
 
-    def _decode(self, restored: Tensor, hints: Tensor, shallow: Tensor, feature: Tensor) -> Tensor:
-        x = self.blocks(self.merge(feature + shallow))
+    def _decode(
+        self, candidates: Tensor, hints: Tensor, encoded: Tensor, feature: Tensor
+    ) -> Tensor:
+        x = self.blocks(encoded + self.merge(feature))
         weights = self.to_guess(hints.to(x.dtype)) + self.to_weights(x)
-        return mixture(restored, weights) + F.pixel_shuffle(self.to_frame(x), SCALE)
+        return mixture(candidates, weights) + F.pixel_shuffle(self.to_frame(x), SCALE)
 
 
-def mixture(restored: Tensor, weights: Tensor) -> Tensor:
+def mixture(candidates: Tensor, weights: Tensor) -> Tensor:
     """``sum_k W_k D_k``, from ``(b, 3, k, h, w)`` and ``(b, k, h/4, w/4)`` to ``(b, 3, h, w)``."""
     weights = F.interpolate(weights, scale_factor=SCALE, mode='bilinear')
-    return (restored * weights[:, None]).sum(2)
+    return (candidates * weights[:, None]).sum(2)

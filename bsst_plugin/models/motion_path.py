@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bsst_plugin.models.layers import in_chunks
 from bsst_plugin.ops.precision import no_autocast
 from bsst_plugin.ops.warp import sampling_grid
 
@@ -56,6 +57,54 @@ def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     """
     to_previous, to_next, neighbours = flows_of_frames(flows_forward, flows_backward)
     return (to_next - to_previous) / neighbours
+
+
+@torch.no_grad()
+def neighbour_differences(frames: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
+    """What the frames before and after show instead, moved like the camera and like the pixels.
+
+    Where something passed in front of a resting background, the neighbours show the background
+    and the frame a mixture, whose path tells nothing. The camera's motion is taken to be a
+    translation, the median of the flow; all is without effect on what rests.
+
+    Args:
+        frames: ``(n, t, 3, h, w)`` in [0, 1].
+        flows_forward: ``(n, t-1, 2, h/4, w/4)`` in pixels of that size, frame i+1 to frame i.
+        flows_backward: ``(n, t-1, 2, h/4, w/4)``, frame i to frame i+1.
+
+    Returns:
+        ``(n*t, 3, 4, h, w)``, previous and next frame moved like the camera, then both moved like
+        the pixels, each less the frame, dtype of ``frames``; zero where there is no such frame;
+        carries no gradient.
+    """
+    t = frames.shape[1]
+    differences = []
+    for step, flow in zip((-1, 1), flows_of_frames(flows_forward, flows_backward)[:2], strict=True):
+        others = frames[:, (torch.arange(t) + step).clamp(0, t - 1)]
+        parts = (part.flatten(0, 1) for part in (frames, others, flow))
+        differences.append(in_chunks(_differences, *parts))
+    return torch.stack(differences, dim=3).flatten(2, 3)
+
+
+def _differences(frames: Tensor, others: Tensor, flow: Tensor) -> Tensor:
+    """What ``others`` show instead, moved like the camera and the pixels, ``(b, 3, 2, h, w)``."""
+    camera = flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow)
+    moved = []
+    for way in (camera, flow):
+        full = 4 * F.interpolate(way, size=frames.shape[-2:], mode='bilinear')
+        moved.append(_moved(others, full) - frames)
+    return torch.stack(moved, dim=2)
+
+
+def _moved(image: Tensor, flow: Tensor) -> Tensor:
+    """``image`` ``(b, 3, h, w)`` at where ``flow`` points to: bilinear, the border repeated."""
+    h, w = image.shape[-2:]
+    columns = torch.arange(w, dtype=flow.dtype, device=flow.device)
+    rows = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
+    grid = sampling_grid(columns + flow[:, 0], rows + flow[:, 1], h, w)
+    with no_autocast(image):
+        moved = F.grid_sample(image.float(), grid, padding_mode='border', align_corners=False)
+    return moved.to(image.dtype)
 
 
 @torch.no_grad()

@@ -284,7 +284,11 @@ def test_drawn_captures_stay_in_range():
         (ranges.noise_share, [capture.noise is not None for capture, _ in drawn]),
         (ranges.jpeg_share, [capture.quality is not None for capture, _ in drawn]),
         (ranges.averaged_share * ranges.coded_share, [capture.coded for capture, _ in drawn]),
+        (ranges.averaged_share * ranges.gapless_share, [own.exposure == 1 for _, own in drawn]),
+        (ranges.tripod_share, [own.travel == own.angle == own.zoom == 0 for _, own in drawn]),
     ]
     for share, found in shares:
         assert np.mean(found) == pytest.approx(share, abs=0.09)
     assert np.mean([own.blur[1] < 1 for _, own in drawn]) > ranges.still_share / 2
+    tripods = [own for _, own in drawn if own.travel == 0]
+    assert all(own.pieces[0] >= 1 for own in tripods)

@@ -6,8 +6,13 @@ import torch.nn.functional as F
 from mmagic.registry import MODELS
 
 from bsst_plugin.models import CompactDecoder, CompactEncoder
-from bsst_plugin.models.compact import EXPOSURES, ITERATIONS, RESTORATIONS, SPANS
-from bsst_plugin.models.motion_path import path_contrast, path_deconvolutions
+from bsst_plugin.models.compact import CANDIDATES, EXPOSURES, ITERATIONS, SPANS
+from bsst_plugin.models.motion_path import (
+    frame_velocity,
+    neighbour_differences,
+    path_contrast,
+    path_deconvolutions,
+)
 
 
 def blocks_of_4(frames):
@@ -24,11 +29,6 @@ def blocks_of_4(frames):
 @pytest.fixture
 def frames():
     return torch.rand(2, 3, 12, 20)
-
-
-@pytest.fixture
-def velocity():
-    return torch.randn(2, 2, 3, 5)
 
 
 def added(frames, velocity):
@@ -49,52 +49,58 @@ def added(frames, velocity):
 
 
 @pytest.mark.parametrize('t', [1, 2])
-def test_encoder_is_its_description(randomise, frames, velocity, t):
+def test_encoder_is_its_description(randomise, frames, t):
     encoder = randomise(CompactEncoder(channels=6, num_blocks=1))
-    restored, hints, shallow, feature = encoder(frames, velocity, t)
-    torch.testing.assert_close(restored, added(frames, velocity), atol=1e-5, rtol=0)
+    n = 2 // t
+    flows = torch.randn(2, n, t - 1, 2, 3, 5)
+    velocity = frame_velocity(*flows)
+    candidates, hints, encoded, feature = encoder(frames, *flows)
+    assert encoded is feature and feature.shape == (2, 6, 3, 5)
+    clips = frames.view(n, t, 3, 12, 20)
+    parts = (added(frames, velocity.flatten(0, 1)), neighbour_differences(clips, *flows))
+    torch.testing.assert_close(candidates, torch.cat(parts, 2), atol=1e-5, rtol=0)
 
-    speed = (velocity[:, :1] ** 2 + velocity[:, 1:] ** 2).sqrt()
-    strength = blocks_of_4(restored.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, -1))
+    velocities = velocity.flatten(0, 1)
+    speed = (velocities[:, :1] ** 2 + velocities[:, 1:] ** 2).sqrt()
+    previous, following, moved_previous, moved_following = candidates[:, :, -4:].unbind(2)
+    gaps = torch.stack((previous - following, moved_previous - moved_following), 2)
+    looked_at = torch.cat((candidates, gaps), 2)
+    strength = blocks_of_4(looked_at.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, -1))
     strength = (strength.square().mean(2) + 1e-8).sqrt()
-    clips = frames.view(-1, t, 3, 12, 20), velocity.view(-1, t, 2, 3, 5)
-    contrast = path_contrast(*clips, SPANS)
+    contrast = path_contrast(clips, velocity, SPANS)
     of_frames = torch.stack([contrast[index // t] for index in range(2)])
     everywhere = of_frames[:, :, None, None].expand(-1, -1, 3, 5)
-    expected = torch.cat((velocity / 4, speed / 4, everywhere, 20 * strength), 1)
+    expected = torch.cat((velocities / 4, speed / 4, everywhere, 20 * strength), 1)
     torch.testing.assert_close(hints, expected)
 
     mix = encoder.see[0]
-    seen = torch.einsum('bckhw,dck->bdhw', 4 * restored, mix.weight.view(8, 3, -1))
+    seen = torch.einsum('bckhw,dck->bdhw', 4 * candidates, mix.weight.view(8, 3, -1))
     seen = F.leaky_relu(seen + mix.bias.view(-1, 1, 1), 0.1)
     parts = (blocks_of_4(frames), hints, blocks_of_4(seen))
     conv = encoder.to_quarter[0]
-    expected = F.conv2d(torch.cat(parts, 1), conv.weight, conv.bias, padding=1)
-    torch.testing.assert_close(shallow, F.leaky_relu(expected, 0.1))
-    torch.testing.assert_close(feature, encoder.blocks(shallow))
-    assert feature.shape == (2, 6, 3, 5)
+    quarter = F.conv2d(torch.cat(parts, 1), conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(feature, encoder.blocks(F.leaky_relu(quarter, 0.1)))
 
 
 @pytest.fixture
 def skips():
-    """Restorations, hints and shallow feature."""
-    hints = torch.randn(2, 3 + 2 * len(SPANS) + RESTORATIONS, 3, 5)
-    return torch.randn(2, 3, RESTORATIONS, 12, 20), hints, torch.rand(2, 6, 3, 5)
+    """Candidates, hints and the encoder's feature."""
+    hints = torch.randn(2, 3 + 2 * len(SPANS) + CANDIDATES + 2, 3, 5)
+    return torch.randn(2, 3, CANDIDATES, 12, 20), hints, torch.rand(2, 6, 3, 5)
 
 
-def test_decoder_mixes_restorations(randomise, skips):
+def test_decoder_mixes_candidates(randomise, skips):
     decoder = randomise(CompactDecoder(channels=6, num_blocks=1))
-    restored, hints, shallow = skips
+    candidates, hints, encoded = skips
     feature = torch.rand(2, 6, 3, 5)
     out = decoder(feature, skips, 2)
-    conv = decoder.merge[0]
-    x = F.leaky_relu(F.conv2d(feature + shallow, conv.weight, conv.bias, padding=1), 0.1)
-    x = decoder.blocks(x)
+    merge = decoder.merge
+    x = decoder.blocks(encoded + F.conv2d(feature, merge.weight, merge.bias, padding=1))
     weights = decoder.to_guess(hints) + decoder.to_weights(x)
     expected = F.pixel_shuffle(decoder.to_frame(x), 4)
-    for index in range(RESTORATIONS):
+    for index in range(CANDIDATES):
         weight = cv2_resize(weights[:, index], 4)
-        expected = expected + weight[:, None] * restored[:, :, index]
+        expected = expected + weight[:, None] * candidates[:, :, index]
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from skimage.data import astronaut
 
-from bsst_plugin.models.motion_path import frame_velocity, path_contrast, path_deconvolutions
+from bsst_plugin.models.motion_path import (
+    frame_velocity,
+    neighbour_differences,
+    path_contrast,
+    path_deconvolutions,
+)
 
 
 def sample(image, y, x):
@@ -70,6 +75,56 @@ def test_the_right_exposure_restores_best():
     before = np.square(blurry - photo)[8:-8, 8:-8].mean()
     assert errors[1] < before / 2
     assert errors[1] < min(errors[0], errors[2])
+
+
+def enlarged(flow):
+    """A flow ``(2, h/4, w/4)`` in pixels of the frame, ``(2, h, w)``, by another library."""
+    y, x = np.mgrid[: 4 * flow.shape[1], : 4 * flow.shape[2]].astype(float)
+    return 4 * np.stack([sample(part, (y + 0.5) / 4 - 0.5, (x + 0.5) / 4 - 0.5) for part in flow])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
+def test_neighbours_equal_another_library(n, t, rows, seed):
+    torch.manual_seed(seed)
+    columns = 3
+    frames = torch.rand(n, t, 3, 4 * rows, 4 * columns)
+    forward, backward = torch.randn(2, n, t - 1, 2, rows, columns)
+    out = neighbour_differences(frames, forward, backward)
+    assert out.shape == (n * t, 3, 4, 4 * rows, 4 * columns)
+    y, x = np.mgrid[: 4 * rows, : 4 * columns].astype(float)
+    for clip, index in np.ndindex(n, t):
+        frame = frames[clip, index].double().numpy()
+        for k, step in enumerate((-1, 1)):
+            by_camera, by_pixels = (out[clip * t + index, :, i].numpy() for i in (k, k + 2))
+            if not 0 <= index + step < t:
+                assert max(abs(by_camera).max(), abs(by_pixels).max()) < 1e-5
+                continue
+            flow = (forward[clip, index - 1] if step < 0 else backward[clip, index]).double()
+            other = frames[clip, index + step].double().numpy()
+            camera = 4 * flow.flatten(1).sort(dim=1).values[:, (rows * columns - 1) // 2]
+            for seen, (dx, dy) in ((by_camera, camera), (by_pixels, enlarged(flow.numpy()))):
+                expected = np.stack([sample(c, y + float_of(dy), x + float_of(dx)) for c in other])
+                np.testing.assert_allclose(seen, expected - frame, atol=1e-4)
+
+
+def float_of(value):
+    """An array as it is, a tensor of one number as that number."""
+    return float(value) if isinstance(value, torch.Tensor) else value
+
+
+def test_neighbours_show_what_something_hides():
+    # A grey square passes in front of a photograph that the camera moves over by (4, 8) a frame.
+    photo = torch.from_numpy(astronaut()[100:300, 100:300].copy()).permute(2, 0, 1) / 255
+    clip = torch.stack([photo[:, 8 * i : 8 * i + 64, 4 * i : 4 * i + 96] for i in range(3)])
+    hidden = clip.clone()
+    hidden[1, :, 24:40, 40:56] = 0.5
+    flow = torch.tensor([1.0, 2.0])[:, None, None].expand(1, 2, 2, 16, 24)
+    differences = neighbour_differences(hidden[None], flow, -flow)
+    middle = differences.unflatten(0, (1, 3))[0, 1]
+    inner = (slice(None), slice(16, -16), slice(16, -16))
+    for k in range(2):
+        torch.testing.assert_close((hidden[1] + middle[:, k])[inner], clip[1][inner])
 
 
 def contrasts_by_loop(frames, velocity, spans):

@@ -34,10 +34,12 @@ def test_resumed_and_continued_runs_are_one_curve(script, tmp_path, capsys):
         (400, 30.3),
         (600, 30.4),
     ]
+    fit = tmp_path / 'fit.jsonl'
+    fit.write_text(json.dumps(validation(50, 30.0)))
     out = tmp_path / 'sub' / 'curve.png'
-    script.main([str(first), str(second), '--out', str(out)])
+    script.main([str(fit), str(first), str(second), '--out', str(out)])
     assert cv2.imread(str(out)) is not None
-    assert '4 validations, last gain +0.75 dB' in capsys.readouterr().out
+    assert '5 validations, last gain +0.75 dB' in capsys.readouterr().out
 
 
 def test_bad_input_is_one_line(script, tmp_path, capsys):

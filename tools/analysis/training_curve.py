@@ -2,8 +2,10 @@
 
 python tools/analysis/training_curve.py work_dirs/bsstnet_small work_dirs/bsstnet_small_cooldown \
     --out curve.png
+python tools/analysis/training_curve.py work_dirs/frames.jsonl work_dirs/small.jsonl --out curve.png
 
-Several folders are parts of one training, in their order.
+Several runs are parts of one training, in their order: folders of tools/train.py, logs of
+tools/fit_small.py.
 """
 
 import argparse
@@ -23,15 +25,15 @@ Point = tuple[int, float, float]
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the logs and plot."""
     parser = argparse.ArgumentParser(description='Plot the validations of a training.')
-    parser.add_argument('work_dirs', nargs='+', metavar='DIR', help='folder of a run')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='folder or log of a run')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='new picture')
     args = parser.parse_args(argv)
     if args.out.exists():
         raise UserError(f'{args.out}: exists already; give a new file as --out')
     points: list[Point] = []
-    for folder in args.work_dirs:
+    for path in args.runs:
         start = points[-1][0] if points else 0
-        found = read_validations(Path(folder))
+        found = read_validations(Path(path))
         points += [(start + step, output, given) for step, output, given in found]
     figure = Figure(figsize=(6, 3.5), layout='constrained')
     axes = figure.subplots()
@@ -45,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'{args.out}: {len(points)} validations, last gain {outputs[-1] - inputs[-1]:+.2f} dB')
 
 
-def read_validations(work_dir: Path) -> list[Point]:
+def read_validations(path: Path) -> list[Point]:
     """Validations of a run, those of a resumed run once.
 
     Args:
-        work_dir: Folder of the run.
+        path: Folder or log of the run.
 
     Returns:
         Points in the order of the iterations.
@@ -58,13 +60,14 @@ def read_validations(work_dir: Path) -> list[Point]:
         UserError: There are none.
     """
     found: dict[int, Point] = {}
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+    logs = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
+    for log in logs:
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             if 'input/PSNR' in entry:
                 found[entry['step']] = (entry['step'], entry['PSNR'], entry['input/PSNR'])
     if not found:
-        raise UserError(f'{work_dir}: no validations with PSNR and input/PSNR in its logs')
+        raise UserError(f'{path}: no validations with PSNR and input/PSNR in its logs')
     return [found[step] for step in sorted(found)]
 
 

@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmagic.registry import DATASETS
+from mmengine.config import Config
+
+from bsst_plugin.checkpoints.load import load_network
+from bsst_plugin.errors import UserError
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def main(load_script):
+    return load_script(REPO / 'tools' / 'fit_small.py').main
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """The small model's config, on one photograph and with few frames."""
+    root = tmp_path_factory.mktemp('photographs')
+    folders = [root / split / 'backgrounds' for split in ('train', 'val')]
+    rng = np.random.default_rng(0)
+    layers = [cv2.resize(rng.random((n, n, 3)), (400, 300)) for n in (4, 16, 64)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert cv2.imwrite(str(folder / 'a.png'), (255 * np.mean(layers, 0)).astype(np.uint8))
+    path = root / 'config.py'
+    clips = f"data_root='{root}', settings=dict(num_frames=4, size=64)"
+    path.write_text(
+        f"_base_ = ['{REPO}/configs/bsstnet_small.py']\n"
+        f'capture = dict(exposure=(0.8, 0.8))\n'
+        f'train_dataloader = dict(dataset=dict({clips}, capture=capture))\n'
+        f'val_dataloader = dict(dataset=dict({clips}, capture=capture, length=2))\n'
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def fitted(main, config, tmp_path_factory):
+    out = tmp_path_factory.mktemp('fitted') / 'frames.pth'
+    main([str(config), str(out), '--clips', '6', '--steps', '150'])
+    return out
+
+
+@pytest.fixture(scope='module')
+def whole(main, config, fitted):
+    out = fitted.with_name('whole.pth')
+    options = ['--clips', '6', '--steps', '30', '--lr', '2e-4']
+    main([str(config), str(out), *options, '--frames', str(fitted)])
+    return out
+
+
+@pytest.mark.parametrize('stage', ['fitted', 'whole'])
+def test_frames_come_out_sharper(stage, config, request):
+    network = load_network(request.getfixturevalue(stage)).network
+    dataset = dict(Config.fromfile(str(config)).train_dataloader.dataset, pipeline=[])
+    clips = DATASETS.build(dataset)
+    before, after = [], []
+    for index in range(6):
+        blurry, sharp = (
+            torch.from_numpy(np.stack(clips[index][key])).permute(0, 3, 1, 2)[None] / 255
+            for key in ('img', 'gt')
+        )
+        before.append((blurry - sharp).square().mean().sqrt())
+        with torch.no_grad():
+            after.append((network(blurry) - sharp).square().mean().sqrt())
+    assert np.mean(after) < 0.97 * np.mean(before)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def test_first_encoder_and_decoder_are_trained_then_all(main, fitted, whole, config, tmp_path):
+    main([str(config), str(tmp_path / 'one.pth'), '--clips', '1', '--steps', '1'])
+    one, frames, after = map(weights, (tmp_path / 'one.pth', fitted, whole))
+    changed = {name for name in one if not torch.equal(one[name], frames[name])}
+    parts = ('generator.encoder.', 'generator.decoder.')
+    assert changed and all(name.startswith(parts) for name in changed)
+    assert 'generator.decoder.merge.weight' not in changed
+    changed = {name for name in one if not torch.equal(frames[name], after[name])}
+    for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge'):
+        assert any(name.startswith(f'generator.{part}') for name in changed), part
+
+
+def test_validations_are_logged(fitted):
+    lines = [json.loads(line) for line in fitted.with_suffix('.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [15 * i for i in range(1, 11)]
+    assert lines[-1]['PSNR'] > lines[-1]['input/PSNR']
+    assert len({line['input/PSNR'] for line in lines}) == 1
+
+
+def test_weights_of_another_network_are_refused(main, config, tmp_path):
+    other = tmp_path / 'other.pth'
+    torch.save({'state_dict': {'generator.encoder.a': torch.zeros(1)}}, other)
+    with pytest.raises(UserError, match='other.pth: its encoder is not that of the config'):
+        main([str(config), str(tmp_path / 'small.pth'), '--frames', str(other)])
+
+
+def test_what_is_there_stays(main, config, tmp_path):
+    out = tmp_path / 'frames.pth'
+    out.write_bytes(b'mine')
+    with pytest.raises(UserError, match='exists already'):
+        main([str(config), str(out)])
+    assert out.read_bytes() == b'mine'
+
+
+def test_other_networks_are_refused(main, tmp_path):
+    config = str(REPO / 'configs' / 'bsstnet_demo.py')
+    with pytest.raises(UserError, match='CompactDecoder'):
+        main([config, str(tmp_path / 'frames.pth'), '--clips', '1', '--steps', '1'])
+
+
+def test_a_config_that_is_not_there_is_named(main, tmp_path):
+    with pytest.raises(UserError, match='none.py: no such config file'):
+        main([str(tmp_path / 'none.py'), str(tmp_path / 'frames.pth')])
+
+
+@pytest.mark.parametrize('option', ['--clips', '--steps', '--lr'])
+def test_settings_out_of_range_are_refused(main, config, tmp_path, option):
+    with pytest.raises(UserError, match=option):
+        main([str(config), str(tmp_path / 'frames.pth'), option, '0'])
