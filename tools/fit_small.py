@@ -16,6 +16,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,15 +100,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     network = MODELS.build(cfg.model.generator)
     if not isinstance(network.decoder, CompactDecoder):
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
-    if args.frames is not None:
+    if args.frames:
         _take_frames(network, args.frames)
     clips = _collect(network, cfg.train_dataloader.dataset, args.clips)
     unseen = _collect(network, cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length)
-    forward, batch = (_whole, _crops) if args.frames else (_frame_by_frame, _some_frames)
+    whole = args.frames is not None
+    forward = partial(_output, network, whole=whole)
+    batch = partial(_crops if whole else _some_frames, clips)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('w', encoding='utf-8') as lines:
-        for step in _fit(network, forward, lambda: batch(clips), args.steps, args.lr):
-            before, after = _psnr(network, forward, unseen)
+        for step in _fit(network, forward, batch, args.steps, args.lr):
+            before, after = _psnr(forward, unseen)
             print(json.dumps({'step': step, 'PSNR': after, 'input/PSNR': before}), file=lines)
             print(f'{step} steps: {after:.2f} dB, input {before:.2f} dB', flush=True)
             lines.flush()
@@ -149,7 +152,7 @@ def _collect(network: BSSTNet, dataset: dict, count: int) -> list[Clip]:
 
 def _fit(
     network: BSSTNet,
-    forward: Callable[[BSSTNet, Clip], Tensor],
+    forward: Callable[[Clip], Tensor],
     batch: Callable[[], Clip],
     steps: int,
     lr: float,
@@ -163,7 +166,7 @@ def _fit(
         optimizer.param_groups[0]['lr'] = lr * min(1, part / WARMUP, (1 - part) / FALL)
         clip = batch()
         optimizer.zero_grad()
-        error(forward(network, clip), clip.sharp).backward()
+        error(forward(clip), clip.sharp).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.1)
         optimizer.step()
         if step % interval == 0 or step == steps:
@@ -196,40 +199,29 @@ def _stack(clips: Sequence[Clip]) -> Clip:
     return Clip(parts[0] / 255, parts[1] / 255, *parts[2:])
 
 
-def _frame_by_frame(network: BSSTNet, clips: Clip) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of encoder and decoder alone."""
-    frames, candidates, hints = (
-        part.flatten(0, 1) for part in (clips.blurry, clips.candidates, clips.hints)
-    )
-    encoded = network.encoder.encode(frames, candidates, hints)
-    nothing = torch.zeros_like(encoded)
-    residual = network.decoder(nothing, (candidates, hints, encoded), clips.blurry.shape[1])
-    return clips.blurry + residual.view_as(clips.blurry)
-
-
-def _whole(network: BSSTNet, clips: Clip) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of the network."""
-    frames, candidates, hints = (
-        part.flatten(0, 1) for part in (clips.blurry, clips.candidates, clips.hints)
-    )
+def _output(network: BSSTNet, clips: Clip, whole: bool) -> Tensor:
+    """Output ``(n, t, 3, h, w)`` of encoder and decoder alone, or of the network."""
     n, t = clips.blurry.shape[:2]
-    encoded = network.encoder.encode(frames, candidates, hints)
-    feature = network.refine(
-        encoded.unflatten(0, (n, t)), clips.flows_forward, clips.flows_backward, clips.blur_map
+    frames, candidates, hints = (
+        part.flatten(0, 1) for part in (clips.blurry, clips.candidates, clips.hints)
     )
-    residual = network.decoder(feature.flatten(0, 1), (candidates, hints, encoded), t)
+    encoded = network.encoder.encode(frames, candidates, hints)
+    refined = torch.zeros_like(encoded)
+    if whole:
+        feature = encoded.unflatten(0, (n, t))
+        flows = (clips.flows_forward, clips.flows_backward)
+        refined = network.refine(feature, *flows, clips.blur_map).flatten(0, 1)
+    residual = network.decoder(refined, (candidates, hints, encoded), t)
     return clips.blurry + residual.view_as(clips.blurry)
 
 
 @torch.no_grad()
-def _psnr(
-    network: BSSTNet, forward: Callable[[BSSTNet, Clip], Tensor], clips: list[Clip]
-) -> tuple[float, float]:
+def _psnr(forward: Callable[[Clip], Tensor], clips: list[Clip]) -> tuple[float, float]:
     """Means over all frames, of input and output."""
     values = []
     for clip in clips:
         one = _stack([clip])
-        for frames in (one.blurry, forward(network, one).clamp(0, 1)):
+        for frames in (one.blurry, forward(one).clamp(0, 1)):
             mse = (frames - one.sharp).square().mean((-3, -2, -1))
             values.append(float(-10 * mse.clamp(min=1e-10).log10().mean()))
     return float(np.mean(values[::2])), float(np.mean(values[1::2]))

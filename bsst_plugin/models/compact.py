@@ -25,11 +25,12 @@ from bsst_plugin.models.motion_path import (
 )
 
 SCALE = 4
-#: Exposures that are tried, in frames, and the numbers of steps after which the result is offered:
-#: few where it is noisy, many where it is not.
-EXPOSURES = (0.25, 0.5, 0.75, 1.0)
+#: What is tried: blur of light as in cameras and of pixel values as in many averages of video,
+#: exposures in frames, and numbers of steps, few where it is noisy, many where it is not.
+GAMMAS = (2.2, 1.0)
+EXPOSURES = (0.3, 0.65, 1.0)
 ITERATIONS = (2, 5)
-RESTORATIONS = len(EXPOSURES) * len(ITERATIONS)
+RESTORATIONS = len(GAMMAS) * len(EXPOSURES) * len(ITERATIONS)
 CANDIDATES = RESTORATIONS + 4  # and what the neighbours show
 #: Times between the places whose contrast is measured, in frames.
 SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
@@ -107,15 +108,15 @@ def evidence(
 
 
 def _restorations(frames: Tensor, velocity: Tensor) -> Tensor:
-    """What each exposure adds to the next shorter one, and more steps to fewer.
+    """What each exposure adds to the next shorter one, more steps to fewer, pixel values to light.
 
     The restorations themselves are so alike that a mixture of them is hard to learn.
     """
-    results = path_deconvolutions(frames, velocity, EXPOSURES, ITERATIONS)
-    results = results.unflatten(2, (len(EXPOSURES), len(ITERATIONS)))
-    for dim in (2, 3):
+    results = path_deconvolutions(frames, velocity, GAMMAS, EXPOSURES, ITERATIONS)
+    results = results.unflatten(2, (len(GAMMAS), len(EXPOSURES), len(ITERATIONS)))
+    for dim in (2, 3, 4):
         results = torch.diff(results, dim=dim, prepend=torch.zeros_like(results.narrow(dim, 0, 1)))
-    return results.flatten(2, 3)
+    return results.flatten(2, 4)
 
 
 def _hints(candidates: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:

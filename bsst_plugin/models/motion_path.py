@@ -5,6 +5,7 @@ straight line, whose direction and length the flows to the two neighbouring fram
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from bsst_plugin.models.layers import in_chunks
 from bsst_plugin.ops.precision import no_autocast
 from bsst_plugin.ops.warp import sampling_grid
 
-_GAMMA = 2.2  # of cameras, near enough
 _DARKEST = 1 / 255  # pixel value; darker ones would get any ratio
 _MOMENTUM = 0.9  # a of the acceleration
 _MOVING = 2.0  # pixels a frame: slower ones tell nothing of the exposure
@@ -109,42 +109,47 @@ def _moved(image: Tensor, flow: Tensor) -> Tensor:
 
 @torch.no_grad()
 def path_deconvolutions(
-    frames: Tensor, velocity: Tensor, exposures: Sequence[float], iterations: Sequence[int]
+    frames: Tensor,
+    velocity: Tensor,
+    gammas: Sequence[float],
+    exposures: Sequence[float],
+    iterations: Sequence[int],
 ) -> Tensor:
     """What Richardson and Lucy's method makes of frames whose shutter was open that long.
 
-    A frame is taken to be a mean of linear light along the path of each pixel, ``I = A x`` with
-    ``(A x)(p) = (x(p - e v(p) / 3) + x(p) + x(p + e v(p) / 3)) / 3``. From ``x_0 = I`` it iterates
-    ``x_(k+1) = z A(I / (A z))`` with ``z = x_k (x_k / x_(k-1))^a``, which goes the way of the last
-    step a little further (Biggs and Andrews, 1997) and saves half of the steps. More points of
-    the path take longer and make the result no better, only softer. A is its own transpose only
-    where neighbours move alike: at the edges of moving things the result is not to be trusted.
+    Light, a power of the pixel values, is taken to be a mean along the path of each pixel,
+    ``I = A x`` with ``(A x)(p) = (x(p - e v(p) / 3) + x(p) + x(p + e v(p) / 3)) / 3``. From
+    ``x_0 = I`` it iterates ``x_(k+1) = z A(I / (A z))`` with ``z = x_k (x_k / x_(k-1))^a``, which
+    goes the way of the last step a little further (Biggs and Andrews, 1997) and saves half of the
+    steps. More points of the path take longer and make the result no better, only softer. A is its
+    own transpose only where neighbours move alike: at the edges of moving things the result is not
+    to be trusted.
 
     Args:
-        frames: ``(b, 3, h, w)`` in [0, 1], I after a camera's response curve, which is taken to
-            be a power of 1/2.2.
+        frames: ``(b, 3, h, w)`` in [0, 1].
         velocity: ``(b, 2, h/4, w/4)`` in pixels of that size a frame, v.
-        exposures: Exposures e to assume, in frames.
+        gammas: Powers to assume: about 2.2 for a camera, 1 where pixel values were averaged.
+        exposures: Exposures e to assume for each of them, in frames.
         iterations: Steps after which to look at the result, ascending, for each exposure.
 
     Returns:
-        ``(b, 3, len(exposures) * len(iterations), h, w)``, the results less the frames, dtype of
-        ``frames``; carries no gradient. Where nothing moves it is zero.
+        ``(b, 3, len(gammas) * len(exposures) * len(iterations), h, w)``, the results less the
+        frames, dtype of ``frames``; carries no gradient. Where nothing moves it is zero.
     """
     h, w = frames.shape[-2:]
     full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')
     values = frames.float().clamp(_DARKEST, 1)
-    light = values**_GAMMA
+    all_ends = [_path_ends(full, exposure) for exposure in exposures]
     results = []
-    for exposure in exposures:
-        ends = _path_ends(full, exposure)
+    for gamma, ends in product(gammas, all_ends):
+        light, darkest = values**gamma, _DARKEST**gamma
         last = now = light
         for step in range(1, max(iterations) + 1):
-            ahead = (now * (now / last) ** _MOMENTUM).clamp(_DARKEST**_GAMMA, 1)
+            ahead = (now * (now / last) ** _MOMENTUM).clamp(darkest, 1)
             ratio = light / _mean_along(ahead, ends)
-            last, now = now, (ahead * _mean_along(ratio, ends)).clamp(_DARKEST**_GAMMA, 1)
+            last, now = now, (ahead * _mean_along(ratio, ends)).clamp(darkest, 1)
             if step in iterations:
-                results.append(now ** (1 / _GAMMA) - values)
+                results.append(now ** (1 / gamma) - values)
     return torch.stack(results, dim=2).to(frames.dtype)
 
 

@@ -1,3 +1,5 @@
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch.nn.functional as F
 from mmagic.registry import MODELS
 
 from bsst_plugin.models import CompactDecoder, CompactEncoder
-from bsst_plugin.models.compact import CANDIDATES, EXPOSURES, ITERATIONS, SPANS
+from bsst_plugin.models.compact import CANDIDATES, EXPOSURES, GAMMAS, ITERATIONS, SPANS
 from bsst_plugin.models.motion_path import (
     frame_velocity,
     neighbour_differences,
@@ -32,19 +34,18 @@ def frames():
 
 
 def added(frames, velocity):
-    """What each restoration adds to those with a shorter exposure and to those of fewer steps."""
-    results = path_deconvolutions(frames, velocity, EXPOSURES, ITERATIONS)
-    table = {
-        (i, j): results[:, :, i * len(ITERATIONS) + j]
-        for i in range(len(EXPOSURES))
-        for j in range(len(ITERATIONS))
-    }
-    none = torch.zeros_like(frames)
-    before = lambda i, j: table.get((i, j), none)  # noqa: E731
-    parts = [
-        (before(i, j) - before(i - 1, j)) - (before(i, j - 1) - before(i - 1, j - 1))
-        for i, j in table
-    ]
+    """What is new in each restoration, whose neighbour in all three settings is before it."""
+    results = path_deconvolutions(frames, velocity, GAMMAS, EXPOSURES, ITERATIONS)
+    settings = (GAMMAS, EXPOSURES, ITERATIONS)
+    places = list(product(*map(range, map(len, settings))))
+    table = dict(zip(places, results.unbind(2), strict=True))
+    parts = []
+    for place in places:
+        part = torch.zeros_like(frames)
+        for back in product((0, 1), repeat=3):  # inclusion and exclusion
+            before = tuple(a - b for a, b in zip(place, back, strict=True))
+            part = part + (-1) ** sum(back) * table.get(before, torch.zeros_like(frames))
+        parts.append(part)
     return torch.stack(parts, dim=2)
 
 

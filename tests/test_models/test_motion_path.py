@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def sample(image, y, x):
     return map_coordinates(image, [y, x], order=1, mode='nearest')
 
 
-def richardson_lucy(frame, velocity, exposure, steps):
+def richardson_lucy(frame, velocity, gamma, exposure, steps):
     """A frame ``(3, h, w)`` after so many steps, by another library."""
     y, x = np.mgrid[: frame.shape[1], : frame.shape[2]].astype(float)
     quarter = ((y + 0.5) / 4 - 0.5, (x + 0.5) / 4 - 0.5)  # where a pixel lies in the velocity
@@ -30,12 +32,12 @@ def richardson_lucy(frame, velocity, exposure, steps):
         return np.mean([[sample(c, *place) for c in image] for place in places], axis=0)
 
     darkest = 1 / 255
-    light = frame.clip(darkest, 1) ** 2.2
+    light = frame.clip(darkest, 1) ** gamma
     last = now = light
     for _ in range(steps):
-        ahead = (now * (now / last) ** 0.9).clip(darkest**2.2, 1)
-        last, now = now, (ahead * blur(light / blur(ahead))).clip(darkest**2.2, 1)
-    return now ** (1 / 2.2)
+        ahead = (now * (now / last) ** 0.9).clip(darkest**gamma, 1)
+        last, now = now, (ahead * blur(light / blur(ahead))).clip(darkest**gamma, 1)
+    return now ** (1 / gamma)
 
 
 @settings(max_examples=25, deadline=None)
@@ -44,32 +46,33 @@ def test_deconvolutions_equal_another_library(b, rows, columns, seed):
     torch.manual_seed(seed)
     frames = torch.rand(b, 3, 4 * rows, 4 * columns)
     velocity = torch.randn(b, 2, rows, columns)
-    out = path_deconvolutions(frames, velocity, (0.3, 1.0), (1, 3))
-    assert out.shape == (b, 3, 4, 4 * rows, 4 * columns)
+    out = path_deconvolutions(frames, velocity, (2.2, 1.0), (0.3, 1.0), (1, 3))
+    assert out.shape == (b, 3, 8, 4 * rows, 4 * columns)
     for index in range(b):
         frame, way = frames[index].double().numpy(), velocity[index].double().numpy()
-        for k, (exposure, steps) in enumerate(((0.3, 1), (0.3, 3), (1.0, 1), (1.0, 3))):
-            expected = richardson_lucy(frame, way, exposure, steps) - frame.clip(1 / 255, 1)
+        for k, setting in enumerate(product((2.2, 1.0), (0.3, 1.0), (1, 3))):
+            expected = richardson_lucy(frame, way, *setting) - frame.clip(1 / 255, 1)
             np.testing.assert_allclose(out[index, :, k].numpy(), expected, atol=1e-3)
 
 
 def test_what_rests_stays_as_it_is():
     frames = torch.rand(2, 3, 16, 20)
-    out = path_deconvolutions(frames, torch.zeros(2, 2, 4, 5), (0.5, 1.0), (2,))
+    out = path_deconvolutions(frames, torch.zeros(2, 2, 4, 5), (1.0, 2.2), (0.5, 1.0), (2,))
     assert out.abs().max() < 1e-4
 
 
-def test_the_right_exposure_restores_best():
+@pytest.mark.parametrize('gamma', [2.2, 1.0])
+def test_the_right_exposure_restores_best(gamma):
     # A photograph that moves by 8 pixels a frame, its shutter open for half of that.
     photo = astronaut()[:128, :160].astype(float) / 255
-    light = [np.roll(photo**2.2, shift, axis=1) for shift in (-2, -1, 0, 1, 2)]
-    blurry = np.mean(light, axis=0) ** (1 / 2.2)
+    light = [np.roll(photo**gamma, shift, axis=1) for shift in (-2, -1, 0, 1, 2)]
+    blurry = np.mean(light, axis=0) ** (1 / gamma)
     frames = torch.from_numpy(blurry).permute(2, 0, 1)[None].float()
     velocity = torch.zeros(1, 2, 32, 40)
     velocity[:, 0] = 8 / 4
     exposures = (0.1, 0.6, 1.5)  # 4 pixels and the width of one, of 8
     errors = []
-    for result in path_deconvolutions(frames, velocity, exposures, (5,))[0].unbind(1):
+    for result in path_deconvolutions(frames, velocity, (gamma,), exposures, (5,))[0].unbind(1):
         restored = (frames[0] + result).permute(1, 2, 0).numpy()
         errors.append(np.square(restored - photo)[8:-8, 8:-8].mean())
     before = np.square(blurry - photo)[8:-8, 8:-8].mean()
