@@ -237,7 +237,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--frames', type=Path, metavar='FILE', help='checkpoint with the weights of single frames'
     )
     parser.add_argument(
-        '--clips', type=int, default=800, help='10 MB of memory each (default: 800)'
+        '--clips', type=int, default=800, help='13 MB of memory each (default: 800)'
     )
     parser.add_argument('--steps', type=int, default=3000)
     parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')

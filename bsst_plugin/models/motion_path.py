@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsst_plugin.models.layers import in_chunks
 from bsst_plugin.ops.precision import no_autocast
-from bsst_plugin.ops.warp import sampling_grid
+from bsst_plugin.ops.warp import flow_warp, sampling_grid
 
 _DARKEST = 1 / 255  # pixel value; darker ones would get any ratio
 _MOMENTUM = 0.9  # a of the acceleration
@@ -65,7 +65,7 @@ def neighbour_differences(frames: Tensor, flows_forward: Tensor, flows_backward:
 
     Where something passed in front of a resting background, the neighbours show the background
     and the frame a mixture, whose path tells nothing. The camera's motion is taken to be a
-    translation, the median of the flow; all is without effect on what rests.
+    translation, the median of the flow. What lies beyond a frame is its border repeated.
 
     Args:
         frames: ``(n, t, 3, h, w)`` in [0, 1].
@@ -92,19 +92,8 @@ def _differences(frames: Tensor, others: Tensor, flow: Tensor) -> Tensor:
     moved = []
     for way in (camera, flow):
         full = 4 * F.interpolate(way, size=frames.shape[-2:], mode='bilinear')
-        moved.append(_moved(others, full) - frames)
+        moved.append(flow_warp(others, full, 'border') - frames)
     return torch.stack(moved, dim=2)
-
-
-def _moved(image: Tensor, flow: Tensor) -> Tensor:
-    """``image`` ``(b, 3, h, w)`` at where ``flow`` points to: bilinear, the border repeated."""
-    h, w = image.shape[-2:]
-    columns = torch.arange(w, dtype=flow.dtype, device=flow.device)
-    rows = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
-    grid = sampling_grid(columns + flow[:, 0], rows + flow[:, 1], h, w)
-    with no_autocast(image):
-        moved = F.grid_sample(image.float(), grid, padding_mode='border', align_corners=False)
-    return moved.to(image.dtype)
 
 
 @torch.no_grad()

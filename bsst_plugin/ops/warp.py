@@ -7,16 +7,17 @@ from torch import Tensor
 from bsst_plugin.ops.precision import no_autocast
 
 
-def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
+def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = 'zeros') -> Tensor:
     """Sample ``x`` at the positions that ``flow`` points to: W of Eq. 3.
 
-    Bilinear, zero outside the image. Positions are computed in float32 whatever the dtype of
+    Bilinear. Positions are computed in float32 whatever the dtype of
     ``x``: half precision cannot even count the columns of a frame.
 
     Args:
         x: ``(n, c, h, w)``, image or feature.
         flow: ``(n, 2, h, w)`` in pixels, channel 0 is x; it maps the output's frame to the
             frame of ``x``.
+        padding_mode: What is outside the image, as in ``grid_sample``.
 
     Returns:
         ``(n, c, h, w)``, dtype of ``x``.
@@ -27,7 +28,7 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     rows = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
     grid = sampling_grid(columns + flow[:, 0], rows + flow[:, 1], h, w)  # (n, h, w, 2)
     with no_autocast(x):
-        warped = F.grid_sample(x.float(), grid, padding_mode='zeros', align_corners=False)
+        warped = F.grid_sample(x.float(), grid, padding_mode=padding_mode, align_corners=False)
     return warped.to(x.dtype)
 
 
