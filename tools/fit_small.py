@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     unseen = _collect(network, cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length)
     whole = args.frames is not None
     forward = partial(_output, network, whole=whole)
-    batch = partial(_crops if whole else _some_frames, clips)
+    batch = partial(_batch, clips, _random_crop if whole else _random_frames)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('w', encoding='utf-8') as lines:
         for step in _fit(network, forward, batch, args.steps, args.lr):
@@ -135,6 +135,7 @@ def _take_frames(network: BSSTNet, path: Path) -> None:
 
 @torch.no_grad()
 def _collect(network: BSSTNet, dataset: dict, count: int) -> list[Clip]:
+    """Render the first clips of a dataset, and compute what is not learned."""
     whole = DATASETS.build(dict(dataset, pipeline=[]))
     loader = DataLoader(Subset(whole, range(count)), batch_size=None, num_workers=1)
     clips: list[Clip] = []
@@ -173,22 +174,20 @@ def _fit(
             yield step
 
 
-def _some_frames(clips: list[Clip]) -> Clip:
-    """Some frames of some clips."""
-    chosen = [clips[i] for i in torch.randint(len(clips), (CLIPS,))]
-    return _stack([c.frames(torch.randint(len(c.blurry), (FRAMES,))) for c in chosen])
-
-
-def _crops(clips: list[Clip]) -> Clip:
+def _batch(clips: list[Clip], part_of: Callable[[Clip], Clip]) -> Clip:
     """Parts of some clips."""
-    chosen = [clips[i] for i in torch.randint(len(clips), (CLIPS,))]
+    chosen = torch.randint(len(clips), (CLIPS,))
+    return _stack([part_of(clips[i]) for i in chosen])
+
+
+def _random_frames(clip: Clip) -> Clip:
+    return clip.frames(torch.randint(len(clip.blurry), (FRAMES,)))
+
+
+def _random_crop(clip: Clip) -> Clip:
     size = CROP // SCALE
-    parts = []
-    for clip in chosen:
-        rows, columns = clip.hints.shape[-2:]
-        top, left = (int(torch.randint(max(1, side - size + 1), ())) for side in (rows, columns))
-        parts.append(clip.crop(top, left, size))
-    return _stack(parts)
+    top, left = (int(torch.randint(max(1, s - size + 1), ())) for s in clip.hints.shape[-2:])
+    return clip.crop(top, left, size)
 
 
 def _stack(clips: Sequence[Clip]) -> Clip:

@@ -105,15 +105,10 @@ def test_neighbours_equal_another_library(n, t, rows, seed):
                 continue
             flow = (forward[clip, index - 1] if step < 0 else backward[clip, index]).double()
             other = frames[clip, index + step].double().numpy()
-            camera = 4 * flow.flatten(1).sort(dim=1).values[:, (rows * columns - 1) // 2]
+            camera = 4 * flow.flatten(1).sort(dim=1).values[:, (rows * columns - 1) // 2].numpy()
             for seen, (dx, dy) in ((by_camera, camera), (by_pixels, enlarged(flow.numpy()))):
-                expected = np.stack([sample(c, y + float_of(dy), x + float_of(dx)) for c in other])
+                expected = np.stack([sample(c, y + dy, x + dx) for c in other])
                 np.testing.assert_allclose(seen, expected - frame, atol=1e-4)
-
-
-def float_of(value):
-    """An array as it is, a tensor of one number as that number."""
-    return float(value) if isinstance(value, torch.Tensor) else value
 
 
 def test_neighbours_show_what_something_hides():
