@@ -86,7 +86,7 @@ def main() -> None:
     console.print('[1/3] Rendering blurry and sharp clips (about a minute)')
     render_demo_clips(args.data)
 
-    console.print('[2/3] Training on two thirds of them (about 5 minutes on two CPU cores)')
+    console.print('[2/3] Training on two thirds of them (about 3 minutes on two CPU cores)')
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir, cfg.resume = args.work_dir, True
     cfg.log_level = logging.ERROR  # the bar says enough; the losses go to vis_data/
