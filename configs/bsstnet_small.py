@@ -10,7 +10,7 @@
 # flat; configs/bsstnet_small_cooldown.py then brings it to zero.
 _base_ = ['_base_/default_runtime.py', '_base_/models/bsstnet.py']
 
-channels = 32
+channels = 48
 model = dict(
     generator=dict(
         encoder=dict(_delete_=True, type='CompactEncoder', channels=channels, num_blocks=2),
@@ -29,6 +29,7 @@ capture = dict(
     jpeg_share=0.15,
     still_share=0.05,
     exposure=(0.05, 1.0),
+    video_share=0.35,
     # Pairs that are made from real video are averages of few frames, mostly of pixel values.
     averaged_share=0.5,
     averaged_step=8.0,

@@ -1,31 +1,34 @@
-"""Train a small network on clips whose evidence is computed once.
+"""Train a small network on clips that are rendered once.
 
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
         --frames work_dirs/frames.pth
 
-Most of what a small network sees is not learned: flows, restorations, what neighbours show. For
-some clips of the config's training set it is computed once, then a step costs no more than the
-network itself, and small parts of many clips fit in a batch. First the encoder and decoder learn
-frame by frame, which is far faster; with --frames, which has their weights, the whole network
-learns, the rest of it from scratch. Validations are written to OUT.jsonl beside OUT, for
+Some clips of the config's training set, and their flows, are computed once and kept in memory. On
+a CPU what else is not learned, restorations and what neighbours show, is computed once, too; a GPU
+does that for each batch. First the encoder and decoder learn frame by frame, which is far faster;
+with --frames, which has their weights, the whole network learns, the rest of it from scratch. OUT
+is written at each of ten validations, whose figures go to OUT.jsonl beside it, for
 tools/analysis/training_curve.py. `tools/train.py` goes on from OUT with clips that are always new.
 """
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from mmagic.registry import DATASETS, MODELS
 from mmengine.runner import set_random_seed
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.checkpoints.write import check_is_new, write_checkpoint
@@ -36,57 +39,84 @@ from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import SCALE, CompactDecoder, evidence
 from bsst_plugin.models.losses import FrameRMSELoss
 
-CLIPS = 8  # of a step
-FRAMES = 2  # of each, while frames are trained
-CROP = 64  # pixels, a window of the transformer, while the whole network is trained
+FRAMES = 2  # of each clip, while frames are trained on a CPU
 WARMUP, FALL = 0.02, 0.4  # parts of the steps in which the learning rate rises and falls
 VALIDATIONS = 10
 
+_T = TypeVar('_T')
+_R = TypeVar('_R', bound='Rendered')
+
 
 @dataclass(frozen=True)
-class Clip:
-    """What a network is given of a clip, and what it should make of it.
+class Rendered:
+    """What a core takes long to make; a clip, or a batch of clips.
 
     Args:
-        blurry: Frames ``(t, 3, h, w)``, uint8.
+        blurry: Frames ``(..., t, 3, h, w)``, uint8.
         sharp: Same.
-        candidates: See ``evidence``, float16: by far the most of the memory.
-        hints: See ``evidence``.
-        flows_forward: ``(t-1, 2, h/4, w/4)``.
+        flows_forward: ``(..., t-1, 2, h/4, w/4)``.
         flows_backward: Same.
-        blur_map: ``(t, 1, h/4, w/4)``.
     """
 
     blurry: Tensor
     sharp: Tensor
-    candidates: Tensor
-    hints: Tensor
     flows_forward: Tensor
     flows_backward: Tensor
+
+
+@dataclass(frozen=True)
+class Clip(Rendered):
+    """What a network is given of a clip, or of a batch of clips, and what it should make of it.
+
+    Args:
+        candidates: See ``evidence``, float16: by far the most of the memory.
+        hints: See ``evidence``.
+        blur_map: ``(..., t, 1, h/4, w/4)``.
+    """
+
+    candidates: Tensor
+    hints: Tensor
     blur_map: Tensor
 
-    def frames(self, chosen: Tensor) -> 'Clip':
-        """Some frames, their flows left out."""
-        none = self.flows_forward[:0]
-        return Clip(
-            self.blurry[chosen],
-            self.sharp[chosen],
-            self.candidates[chosen],
-            self.hints[chosen],
-            none,
-            none,
-            self.blur_map[chosen],
-        )
+    def map(self, change: Callable[[Tensor], Tensor]) -> 'Clip':
+        """The same of each part."""
+        return Clip(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
-    def crop(self, top: int, left: int, size: int) -> 'Clip':
-        """A square part; all three in pixels of the features."""
+    def frames(self, chosen: list[int]) -> 'Clip':
+        """Some frames of a clip, their flows left out."""
+        t = len(self.blurry)
+        return self.map(lambda part: part[chosen] if len(part) == t else part[:0])
+
+    def crop(self, size: int) -> 'Clip':
+        """A random square of ``size`` pixels."""
+        side = size // SCALE
+        top, left = (int(torch.randint(max(1, s - side + 1), ())) for s in self.hints.shape[-2:])
 
         def cut(part: Tensor) -> Tensor:
             scale = part.shape[-1] // self.hints.shape[-1]
-            y, x, side = (scale * value for value in (top, left, size))
-            return part[..., y : y + side, x : x + side]
+            y, x, length = (scale * value for value in (top, left, side))
+            return part[..., y : y + length, x : x + length]
 
-        return Clip(**{field.name: cut(getattr(self, field.name)) for field in fields(self)})
+        return self.map(cut)
+
+
+class _Rendering(Dataset):
+    """The first clips of a dataset, with their flows."""
+
+    def __init__(self, network: BSSTNet, dataset: dict, count: int) -> None:
+        self.estimator, self.count = network.flow_estimator, count
+        self.clips = DATASETS.build(dict(dataset, pipeline=[]))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Rendered:
+        sample = self.clips[index]
+        blurry, sharp = (
+            torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')
+        )
+        flows = self.estimator(blurry[None].float() / 255)
+        return Rendered(blurry, sharp, *(flow[0] for flow in flows))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -102,11 +132,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
     if args.frames:
         _take_frames(network, args.frames)
-    clips = _collect(network, cfg.train_dataloader.dataset, args.clips)
-    unseen = _collect(network, cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length)
+    network.to('cuda' if torch.cuda.is_available() else 'cpu')
+    rendered = _render(network, cfg.train_dataloader.dataset, args.clips)
+    validation = cfg.val_dataloader.dataset
+    unseen = [
+        _see(network, _stack([one])) for one in _render(network, validation, validation.length)
+    ]
     whole = args.frames is not None
     forward = partial(_output, network, whole=whole)
-    batch = partial(_batch, clips, _random_crop if whole else _random_frames)
+    batch = _batches(network, rendered, args.batch, args.crop if whole else None)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('w', encoding='utf-8') as lines:
         for step in _fit(network, forward, batch, args.steps, args.lr):
@@ -114,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(json.dumps({'step': step, 'PSNR': after, 'input/PSNR': before}), file=lines)
             print(f'{step} steps: {after:.2f} dB, input {before:.2f} dB', flush=True)
             lines.flush()
-    write_checkpoint(args.out, network.state_dict(), cfg.pretty_text)
+            state = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+            write_checkpoint(args.out, state, cfg.pretty_text)
 
 
 def _take_frames(network: BSSTNet, path: Path) -> None:
@@ -133,22 +168,61 @@ def _take_frames(network: BSSTNet, path: Path) -> None:
             raise UserError(f'{path}: its {part} is not that of the config') from error
 
 
+def _render(network: BSSTNet, dataset: dict, count: int) -> list[Rendered]:
+    """Render the first clips of a dataset."""
+    device = next(network.parameters()).device
+    loader = DataLoader(
+        _Rendering(network, dataset, count),
+        batch_size=None,
+        num_workers=os.cpu_count() or 1,
+        worker_init_fn=lambda _: cv2.setNumThreads(1),  # each core has a worker
+    )
+    return [
+        Rendered(**{name: part.to(device) for name, part in vars(one).items()})
+        for one in track(loader, 'Rendering clips', count)
+    ]
+
+
 @torch.no_grad()
-def _collect(network: BSSTNet, dataset: dict, count: int) -> list[Clip]:
-    """Render the first clips of a dataset, and compute what is not learned."""
-    whole = DATASETS.build(dict(dataset, pipeline=[]))
-    loader = DataLoader(Subset(whole, range(count)), batch_size=None, num_workers=1)
-    clips: list[Clip] = []
-    for sample in track(loader, 'Rendering clips', count):
-        blurry, sharp = (
-            torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')
-        )
-        frames = blurry.float() / 255
-        *flows, blur_map = network.motion(frames[None], None)
-        candidates, hints = evidence(frames, *flows)
-        motion = (part[0] for part in (*flows, blur_map))
-        clips.append(Clip(blurry, sharp, candidates.half(), hints, *motion))
-    return clips
+def _see(network: BSSTNet, clips: Rendered) -> Clip:
+    """Compute what is not learned, for a batch."""
+    frames = clips.blurry.float() / 255
+    forward, backward, blur_map = network.motion(
+        frames, (clips.flows_forward, clips.flows_backward)
+    )
+    found = evidence(frames.flatten(0, 1), forward, backward)
+    candidates, hints = (part.unflatten(0, frames.shape[:2]) for part in found)
+    return Clip(clips.blurry, clips.sharp, forward, backward, candidates.half(), hints, blur_map)
+
+
+def _batches(
+    network: BSSTNet, rendered: list[Rendered], size: int, crop: int | None
+) -> Callable[[], Clip]:
+    """What gives a batch of parts of random clips: frames, or crops of whole clips."""
+
+    def choose(clips: list[_T]) -> list[_T]:
+        return [clips[i] for i in torch.randint(len(clips), (size,))]
+
+    def part_of(clip: Clip) -> Clip:
+        if crop is None:
+            return clip.frames(torch.randint(len(clip.blurry), (FRAMES,)).tolist())
+        return clip.crop(crop)
+
+    if rendered[0].blurry.is_cuda:
+
+        def batch() -> Clip:
+            clips = _see(network, _stack(choose(rendered)))
+            return clips if crop is None else clips.crop(crop)
+    else:
+        seen = [
+            _see(network, _stack([one])).map(lambda part: part[0])
+            for one in track(rendered, 'Restoring frames')
+        ]
+
+        def batch() -> Clip:
+            return _stack([part_of(clip) for clip in choose(seen)])
+
+    return batch
 
 
 def _fit(
@@ -165,44 +239,29 @@ def _fit(
     for step in range(1, steps + 1):
         part = step / steps
         optimizer.param_groups[0]['lr'] = lr * min(1, part / WARMUP, (1 - part) / FALL)
-        clip = batch()
+        clips = batch()
         optimizer.zero_grad()
-        error(forward(clip), clip.sharp).backward()
+        error(forward(clips), clips.sharp.float() / 255).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.1)
         optimizer.step()
         if step % interval == 0 or step == steps:
             yield step
 
 
-def _batch(clips: list[Clip], part_of: Callable[[Clip], Clip]) -> Clip:
-    """Parts of some clips."""
-    chosen = torch.randint(len(clips), (CLIPS,))
-    return _stack([part_of(clips[i]) for i in chosen])
-
-
-def _random_frames(clip: Clip) -> Clip:
-    return clip.frames(torch.randint(len(clip.blurry), (FRAMES,)))
-
-
-def _random_crop(clip: Clip) -> Clip:
-    size = CROP // SCALE
-    top, left = (int(torch.randint(max(1, s - size + 1), ())) for s in clip.hints.shape[-2:])
-    return clip.crop(top, left, size)
-
-
-def _stack(clips: Sequence[Clip]) -> Clip:
-    """A batch: ``(n, t, ...)``, values in [0, 1]."""
-    parts = [
-        torch.stack([getattr(clip, field.name) for clip in clips]).float() for field in fields(Clip)
-    ]
-    return Clip(parts[0] / 255, parts[1] / 255, *parts[2:])
+def _stack(clips: Sequence[_R]) -> _R:
+    """A batch."""
+    names = [field.name for field in fields(clips[0])]
+    return type(clips[0])(
+        **{name: torch.stack([getattr(clip, name) for clip in clips]) for name in names}
+    )
 
 
 def _output(network: BSSTNet, clips: Clip, whole: bool) -> Tensor:
     """Output ``(n, t, 3, h, w)`` of encoder and decoder alone, or of the network."""
     n, t = clips.blurry.shape[:2]
+    blurry = clips.blurry.float() / 255
     frames, candidates, hints = (
-        part.flatten(0, 1) for part in (clips.blurry, clips.candidates, clips.hints)
+        part.flatten(0, 1) for part in (blurry, clips.candidates.float(), clips.hints)
     )
     encoded = network.encoder.encode(frames, candidates, hints)
     refined = torch.zeros_like(encoded)
@@ -211,17 +270,16 @@ def _output(network: BSSTNet, clips: Clip, whole: bool) -> Tensor:
         flows = (clips.flows_forward, clips.flows_backward)
         refined = network.refine(feature, *flows, clips.blur_map).flatten(0, 1)
     residual = network.decoder(refined, (candidates, hints, encoded), t)
-    return clips.blurry + residual.view_as(clips.blurry)
+    return blurry + residual.view_as(blurry)
 
 
 @torch.no_grad()
-def _psnr(forward: Callable[[Clip], Tensor], clips: list[Clip]) -> tuple[float, float]:
+def _psnr(forward: Callable[[Clip], Tensor], unseen: list[Clip]) -> tuple[float, float]:
     """Means over all frames, of input and output."""
     values = []
-    for clip in clips:
-        one = _stack([clip])
-        for frames in (one.blurry, forward(one).clamp(0, 1)):
-            mse = (frames - one.sharp).square().mean((-3, -2, -1))
+    for clips in unseen:
+        for frames in (clips.blurry.float() / 255, forward(clips).clamp(0, 1)):
+            mse = (frames - clips.sharp.float() / 255).square().mean((-3, -2, -1))
             values.append(float(-10 * mse.clamp(min=1e-10).log10().mean()))
     return float(np.mean(values[::2])), float(np.mean(values[1::2]))
 
@@ -236,13 +294,23 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--frames', type=Path, metavar='FILE', help='checkpoint with the weights of single frames'
     )
     parser.add_argument(
-        '--clips', type=int, default=800, help='13 MB of memory each (default: 800)'
+        '--clips', type=int, default=800, help='14 MB of memory each, 1 MB on a GPU (default: 800)'
     )
     parser.add_argument('--steps', type=int, default=3000)
+    parser.add_argument('--batch', type=int, default=8, help='clips of a step (default: 8)')
+    parser.add_argument(
+        '--crop',
+        type=int,
+        default=64,
+        help='pixels of a part of a clip, while the whole network is trained: a multiple of 64, '
+        'a window of the transformer (default: 64)',
+    )
     parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')
     args = parser.parse_args(argv)
-    if min(args.clips, args.steps) < 1 or args.lr <= 0:
-        raise UserError('--clips and --steps must be at least 1, --lr above 0')
+    if min(args.clips, args.steps, args.batch) < 1 or args.lr <= 0:
+        raise UserError('--clips, --steps and --batch must be at least 1, --lr above 0')
+    if args.crop < 64 or args.crop % 64:
+        raise UserError(f'--crop must be a multiple of 64, not {args.crop}')
     return args
 
 

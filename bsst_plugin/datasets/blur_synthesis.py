@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_OWN_RENDERINGS = 3  # of a frame that is averaged
+
 #: Times ``(k,)`` to maps ``(k, 3, 3)``; a map takes a pixel (x, y, 1) of what the layer is seen
 #: through (the frame for the background, the background for a piece) to a pixel of the layer.
 Motion = Callable[[np.ndarray], np.ndarray]
@@ -41,6 +43,7 @@ class BlurSettings:
         pieces: Range of the number of foreground pieces, both ends included.
         max_step: Longest way between two successive renderings of one exposure; above about one
             pixel the blur falls apart into copies.
+        speed_gap: Frames between the times that the speed is drawn for: short ones are jerky.
     """
 
     num_frames: int = 24
@@ -53,6 +56,7 @@ class BlurSettings:
     travel: float = 0.3
     pieces: tuple[int, int] = (1, 2)
     max_step: float = 0.8
+    speed_gap: float = 2.5
 
     def __post_init__(self) -> None:
         ranges = self.blur[0] <= self.blur[1] and 0 <= self.pieces[0] <= self.pieces[1]
@@ -62,6 +66,8 @@ class BlurSettings:
             raise ValueError(f'needs 0 < exposure <= 1, max_step > 0, 0 <= angle <= 45: {self}')
         if not (0 <= self.zoom < 1 and self.travel >= 0 and 0 < self.slowest <= 1):
             raise ValueError(f'needs 0 <= zoom < 1, travel >= 0, 0 < slowest <= 1: {self}')
+        if not self.speed_gap > 0:
+            raise ValueError(f'needs speed_gap > 0: {self}')
 
     @property
     def reach(self) -> float:
@@ -131,36 +137,70 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.where(value <= 0.0031308, 12.92 * value, curve)).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Recording:
+    """Video that is averaged, frame by frame, as pairs of blurry and sharp frames are made.
+
+    Args:
+        frames: How many make a blurry one; an even number is raised by one.
+        shutter: Part of the time between two of them for which each is exposed itself, [0, 1].
+        held: Which ones repeat the one before, as video does whose rate was raised,
+            ``(num_frames * frames,)`` bool; None for none.
+    """
+
+    frames: int
+    shutter: float = 0.0
+    held: np.ndarray | None = None
+
+    def exposures(self, settings: BlurSettings) -> np.ndarray:
+        """Times of the renderings: ``(num_frames, frames, renderings)``."""
+        times = np.arange(settings.num_frames)[:, None] + settings.exposure * _spread(self.frames)
+        if self.held is not None:
+            shown = np.where(self.held, 0, np.arange(times.size))
+            times = times.ravel()[np.maximum.accumulate(shown)].reshape(times.shape)
+        gap = settings.exposure / times.shape[1]
+        own = gap * self.shutter * _spread(_OWN_RENDERINGS if self.shutter else 1)
+        return times[..., None] + own
+
+
 def render_linear(
-    scene: Scene, settings: BlurSettings, renderings: int | None = None
+    scene: Scene, settings: BlurSettings, recording: Recording | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield blurry and sharp frames, each ``(size, size, 3)`` float32 linear light in [0, 1].
 
     Args:
         scene: What is seen.
         settings: What is rendered.
-        renderings: Renderings per exposure, at least 1; an even number is raised by one. None
-            takes as many as ``settings.max_step`` asks for.
+        recording: What is averaged; None takes as many renderings as ``settings.max_step`` asks
+            for.
     """
+    recorded = None if recording is None else recording.exposures(settings)
     for time in range(settings.num_frames):
-        # The middle one of an odd number of renderings is at mid-exposure: the sharp frame.
-        count = renderings or _count_renderings(scene, time, settings)
-        count = count // 2 * 2 + 1
-        times = time + settings.exposure * ((np.arange(count) + 0.5) / count - 0.5)
-        maps = scene.maps(times)
+        if recorded is not None:
+            exposures = recorded[time]
+        else:
+            count = _count_renderings(scene, time, settings)
+            exposures = time + settings.exposure * _spread(count)[:, None]
         total = np.zeros((settings.size, settings.size, 3), np.float32)
-        for i in range(count):
-            frame = scene.render(maps[:, i], settings.size)
+        for i, times in enumerate(exposures):
+            maps = scene.maps(times).swapaxes(0, 1)
+            frame = np.mean([scene.render(one, settings.size) for one in maps], axis=0)
             total += frame
-            if i == count // 2:
+            if i == len(exposures) // 2:  # of an odd number: at mid-exposure
                 sharp = frame
-        yield total / count, sharp
+        yield total / len(exposures), sharp
 
 
 def render_clip(scene: Scene, settings: BlurSettings) -> tuple[np.ndarray, np.ndarray]:
     """Blurry and sharp clip, each ``(num_frames, size, size, 3)`` uint8 sRGB."""
     frames = [(to_srgb(blur), to_srgb(sharp)) for blur, sharp in render_linear(scene, settings)]
     return np.stack([blur for blur, _ in frames]), np.stack([sharp for _, sharp in frames])
+
+
+def _spread(count: int) -> np.ndarray:
+    """Evenly spaced middles of an odd number of parts of an exposure, in (-0.5, 0.5)."""
+    count = count // 2 * 2 + 1
+    return (np.arange(count) + 0.5) / count - 0.5
 
 
 def _count_renderings(scene: Scene, time: float, settings: BlurSettings) -> int:

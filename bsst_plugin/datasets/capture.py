@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from .blur_synthesis import BlurSettings, Layer, Scene, render_linear
+from .blur_synthesis import BlurSettings, Layer, Recording, Scene, render_linear
 
 _LEVELS = 2**16  # of linear light in a response table: steps below 2/255 even where it is steepest
 
@@ -18,6 +18,8 @@ class CaptureSettings:
     """What is drawn at random for each clip: shares of the clips in [0, 1], and ranges.
 
     Args:
+        video_share: Clips of real video, if the folder has any; what follows ``tripod_share`` and
+            exposures are not drawn for those.
         exposure: Part of the time between two frames that the shutter is open.
         still_share: Clips in which nothing moves by more than a pixel during the exposure.
         max_shift: Longest way from one frame to the next, as a part of the frame's size: limits
@@ -28,7 +30,13 @@ class CaptureSettings:
         averaged_step: Longest way between two of those, pixels: limits the blur.
         gapless_share: Part of those clips whose exposures follow one another without a gap, as
             those of GoPro do.
+        shutter_share: Part of those clips whose sharp frames have exposures of their own, and so
+            are a little blurry themselves.
+        held_share: Part of those clips in which frames repeat the one before.
         coded_share: Part of those clips that are averaged after the camera's response curve.
+        jerky_share: Clips in which speeds change within a frame or two.
+        soft_share: Clips of a soft lens, in blurry and sharp frames alike.
+        softness: Its standard deviation, pixels.
         tripod_share: Clips in which the camera rests and pieces move, at least one.
         noise_share: Clips with sensor noise.
         noise: Its standard deviation at medium brightness, of 255.
@@ -36,6 +44,7 @@ class CaptureSettings:
         jpeg_quality: Their quality, 100 is best.
     """
 
+    video_share: float = 0.0
     exposure: tuple[float, float] = (0.1, 1.0)
     still_share: float = 0.1
     max_shift: float = 0.35
@@ -43,7 +52,12 @@ class CaptureSettings:
     averaged_frames: tuple[int, int] = (3, 11)
     averaged_step: float = 2.5
     gapless_share: float = 0.5
+    shutter_share: float = 0.5
+    held_share: float = 0.1
     coded_share: float = 0.7
+    jerky_share: float = 0.3
+    soft_share: float = 0.5
+    softness: tuple[float, float] = (0.3, 1.2)
     tripod_share: float = 0.25
     noise_share: float = 0.5
     noise: tuple[float, float] = (0.3, 3.0)
@@ -51,11 +65,19 @@ class CaptureSettings:
     jpeg_quality: tuple[int, int] = (60, 100)
 
     def __post_init__(self) -> None:
-        shares = [self.still_share, self.averaged_share, self.gapless_share, self.coded_share]
+        shares = [
+            self.video_share,
+            self.still_share,
+            self.averaged_share,
+            self.gapless_share,
+            self.coded_share,
+        ]
+        shares += [self.shutter_share, self.held_share, self.jerky_share, self.soft_share]
         shares += [self.tripod_share, self.noise_share, self.jpeg_share]
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f'needs shares in [0, 1]: {self}')
-        ranges = (self.exposure, self.averaged_frames, self.noise, self.jpeg_quality)
+        ranges = [self.exposure, self.averaged_frames, self.softness, self.noise]
+        ranges += [self.jpeg_quality]
         if not all(low <= high for low, high in ranges):
             raise ValueError(f'needs ascending ranges: {self}')
         if not (0 < self.exposure[0] and self.exposure[1] <= 1 and self.averaged_frames[0] >= 2):
@@ -90,16 +112,18 @@ class Capture:
 
     Args:
         response: The camera's curve.
-        renderings: Sharp frames per exposure; None for as many as it takes to look continuous.
+        recording: Sharp frames that are averaged; None for as many as it takes to look continuous.
         coded: Whether pixel values are averaged instead of light.
+        softness: Standard deviation of the lens's blur, pixels.
         noise: ``(shot, read)``: the noise in linear light x has the variance
             ``shot * x + read ** 2``. None for none.
         quality: JPEG quality of blurry frames; None for no compression.
     """
 
     response: Response
-    renderings: int | None = None
+    recording: Recording | None = None
     coded: bool = False
+    softness: float = 0.0
     noise: tuple[float, float] | None = None
     quality: int | None = None
 
@@ -120,7 +144,8 @@ class Capture:
         if self.coded:
             scene = Scene(self._code(scene.background), tuple(map(self._code, scene.pieces)))
         blurry, sharp = [], []
-        for blur, clean in render_linear(scene, settings, self.renderings):
+        for blur, clean in render_linear(scene, settings, self.recording):
+            blur, clean = self._soften(blur), self._soften(clean)
             if self.noise is not None:
                 light = self.response.inverse(blur) if self.coded else blur
                 noisy = self.response(_add_noise(light, *self.noise, rng))
@@ -138,6 +163,9 @@ class Capture:
         alpha = image[..., 3:]
         colour = self.response(image[..., :3] / np.maximum(alpha, 1e-6)) * alpha
         return replace(layer, image=np.concatenate((colour, alpha), axis=2))
+
+    def _soften(self, light: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(light, (0, 0), self.softness) if self.softness else light
 
     def _compress(self, image: np.ndarray) -> np.ndarray:
         if self.quality is None:
@@ -180,11 +208,14 @@ def random_capture(
     if averaged and rng.random() < ranges.gapless_share:
         exposure = 1.0
     blur = min(rng.uniform(*settings.blur), exposure * ranges.max_shift * settings.size)
-    renderings = None
+    recording = None
     if averaged:
-        renderings = int(rng.integers(ranges.averaged_frames[0], ranges.averaged_frames[1] + 1))
-        blur = min(blur, renderings * ranges.averaged_step)
+        recording = _random_recording(settings, ranges, rng)
+        blur = min(blur, recording.frames * ranges.averaged_step)
         coded = bool(rng.random() < ranges.coded_share)
+    if rng.random() < ranges.jerky_share:
+        settings = replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
+    softness = rng.uniform(*ranges.softness) if rng.random() < ranges.soft_share else 0.0
     if rng.random() < ranges.tripod_share:
         pieces = (max(1, settings.pieces[0]), max(1, settings.pieces[1]))
         settings = replace(settings, travel=0, angle=0, zoom=0, pieces=pieces)
@@ -199,8 +230,20 @@ def random_capture(
         noise = ((2.2 * strength) ** 2, strength * rng.uniform(0, 0.15))
     if rng.random() < ranges.jpeg_share:
         quality = int(rng.integers(ranges.jpeg_quality[0], ranges.jpeg_quality[1] + 1))
-    capture = Capture(random_response(rng), renderings, coded, noise, quality)
+    capture = Capture(random_response(rng), recording, coded, softness, noise, quality)
     return capture, replace(settings, exposure=exposure, blur=(blur * rng.random(), blur))
+
+
+def _random_recording(
+    settings: BlurSettings, ranges: CaptureSettings, rng: np.random.Generator
+) -> Recording:
+    low, high = ranges.averaged_frames
+    frames = int(rng.integers(low, high + 1)) // 2 * 2 + 1  # an even number has no middle
+    shutter = rng.uniform(0.2, 1) if rng.random() < ranges.shutter_share else 0.0
+    held = None
+    if rng.random() < ranges.held_share:
+        held = rng.random(settings.num_frames * frames) < rng.uniform(0, 0.5)
+    return Recording(frames, shutter, held)
 
 
 def _add_noise(light: np.ndarray, shot: float, read: float, rng: np.random.Generator) -> np.ndarray:

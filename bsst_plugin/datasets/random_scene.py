@@ -13,7 +13,6 @@ from scipy.interpolate import CubicSpline, PchipInterpolator, PPoly
 from .blur_synthesis import BlurSettings, Layer, Scene, content_steps, square_corners, to_linear
 
 _LOOP_KNOTS = 7  # control points of a camera path
-_SPEED_GAP = 2.5  # frames between two control points of the speed
 _SOFT_EDGE = 1.5  # pixels from outside to inside of a cut-out: how sharp photographed edges are
 
 
@@ -131,7 +130,8 @@ def random_motion(
     steps = content_steps(_similarity(path(knots), origin, target), square_corners(origin, span))
     lengths = np.concatenate(([0.0], np.cumsum(steps + 1e-9)))  # increasing, even without motion
 
-    times = np.arange(-2, settings.num_frames + 3 * _SPEED_GAP, _SPEED_GAP)
+    gap = settings.speed_gap
+    times = np.arange(-2, settings.num_frames + 3 * gap, gap)
     speed = rng.uniform(0, 1, len(times)) ** 2
     slowest = settings.slowest
     speed = slowest + (1 - slowest) * (speed - speed.min()) / np.ptp(speed)

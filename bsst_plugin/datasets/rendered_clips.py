@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from bsst_plugin.errors import UserError
 
+from .averaged_video import Video, averaged_clip
 from .blur_synthesis import BlurSettings, to_linear
 from .capture import CaptureSettings, random_capture
 from .random_scene import scene_over
@@ -26,18 +27,19 @@ _CUTOUT_SHARE = 0.6  # of the pieces; the others are cut from photographs
 _TRIES = 2  # places to look for detail
 _ENOUGH_DETAIL = 4.0  # mean difference of neighbouring pixels, of 255; skies and petals have less
 _SUFFIXES = {'.jpg', '.png'}
+_VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'}
 
 
 @DATASETS.register_module()
 class RenderedClips(Dataset):
-    """Blurry and sharp clips of photographs and moving cut-outs, never the same one twice.
+    """Blurry and sharp clips of photographs, moving cut-outs and video, never the same one twice.
 
     Clip ``index`` depends on the seed, the split and ``index`` only, whichever worker renders it.
-    Pictures are decoded when they are first needed and then kept in memory.
+    Pictures and videos are decoded when they are first needed and then kept in memory.
 
     Args:
-        data_root: Folder with ``SPLIT/backgrounds`` and ``SPLIT/cutouts``, made by
-            ``tools/dataset_converters/photographs.py``.
+        data_root: Folder with ``SPLIT/backgrounds``, ``SPLIT/cutouts`` and ``SPLIT/videos``, made
+            by ``tools/dataset_converters/photographs.py``.
         split: ``'train'`` or ``'val'``.
         length: Number of clips.
         settings: Of ``BlurSettings``. ``blur`` is the range of the strength of clips; their
@@ -48,7 +50,8 @@ class RenderedClips(Dataset):
             RGB, and ``key``.
 
     Raises:
-        UserError: A setting is out of range, or the folder has no pictures.
+        UserError: A setting is out of range, or the folder has no pictures, or no videos where
+            the settings ask for some.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class RenderedClips(Dataset):
         folder = Path(data_root) / split
         self.backgrounds = _pictures(folder / 'backgrounds', transparent=False)
         self.cutouts = _pictures(folder / 'cutouts', transparent=True)
+        self.videos = _videos(folder / 'videos') if self.capture.video_share else []
 
     @property
     def metainfo(self) -> dict[str, str]:
@@ -92,11 +96,11 @@ class RenderedClips(Dataset):
 
     def _clip(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
-        take, settings = random_capture(self.settings, self.capture, rng)
-        photo = self._place(settings, rng)
-        count = rng.integers(settings.pieces[0], settings.pieces[1] + 1)
-        pieces = [self._piece(settings.size, rng) for _ in range(count)]
-        img, gt = take.take(scene_over(to_linear(photo), pieces, settings, rng), settings, rng)
+        if rng.random() < self.capture.video_share:
+            video = self.videos[rng.integers(len(self.videos))]
+            img, gt = averaged_clip(video, self.settings, self.capture, rng)
+        else:
+            img, gt = self._rendered(rng)
         return {
             'img': img,
             'gt': gt,
@@ -104,6 +108,14 @@ class RenderedClips(Dataset):
             'img_channel_order': 'rgb',
             'gt_channel_order': 'rgb',
         }
+
+    def _rendered(self, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """A clip of photographs and cut-outs."""
+        take, settings = random_capture(self.settings, self.capture, rng)
+        photo = self._place(settings, rng)
+        count = rng.integers(settings.pieces[0], settings.pieces[1] + 1)
+        pieces = [self._piece(settings.size, rng) for _ in range(count)]
+        return take.take(scene_over(to_linear(photo), pieces, settings, rng), settings, rng)
 
     def _place(self, settings: BlurSettings, rng: np.random.Generator) -> np.ndarray:
         """A random part of a random photograph at a random scale, uint8, for the camera's way."""
@@ -150,6 +162,16 @@ def _pictures(folder: Path, transparent: bool) -> list[_Picture]:
             f'{folder}: no photographs; make them with tools/dataset_converters/photographs.py'
         )
     return [_Picture(path, transparent) for path in paths]
+
+
+def _videos(folder: Path) -> list[Video]:
+    paths = sorted(path for path in folder.glob('*') if path.suffix in _VIDEO_SUFFIXES)
+    if not paths:
+        raise UserError(
+            f'{folder}: no videos; fetch them with tools/dataset_converters/photographs.py, or '
+            'set video_share to 0'
+        )
+    return [Video(path) for path in paths]
 
 
 def _random_part(

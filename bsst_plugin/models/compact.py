@@ -3,9 +3,9 @@
 A large network learns by itself that blur follows motion, and how to undo that. A small one learns
 far sooner to judge: it is shown what Richardson and Lucy's method makes of each frame for several
 exposures (``path_deconvolutions``), what the neighbouring frames show there
-(``neighbour_differences``) and what tells the exposure of the clip (``path_contrast``), and says
-for each place how much of which to take. The method alone does harm where the exposure is another,
-at edges of moving things and to noise.
+(``neighbour_differences``) and what tells the exposure (``path_contrast``), and says for each place
+how much of which to take. The method alone does harm where the exposure is another, at edges of
+moving things and to noise.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ CANDIDATES = RESTORATIONS + 4  # and what the neighbours show
 #: Times between the places whose contrast is measured, in frames.
 SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 _SEEN_CHANNELS = 8  # that the encoder makes of the candidates of a pixel
-# Velocity, speed, contrasts of the clip, strength of each candidate, how neighbours disagree.
-_HINTS = 3 + 2 * len(SPANS) + CANDIDATES + 2
+# Velocity, speed, contrasts, strength of each candidate, how neighbours disagree.
+_HINTS = 3 + 4 * len(SPANS) + CANDIDATES + 2
 
 
 @MODELS.register_module()
@@ -103,7 +103,7 @@ def evidence(
     restored = in_chunks(_restorations, frames, velocity.flatten(0, 1))
     neighbours = neighbour_differences(clips, flows_forward, flows_backward)
     candidates = torch.cat((restored, neighbours), dim=2)
-    contrast = path_contrast(clips, velocity, SPANS).repeat_interleave(t, dim=0)
+    contrast = path_contrast(clips, velocity, SPANS).flatten(0, 1)
     return candidates, in_chunks(_hints, candidates, velocity.flatten(0, 1), contrast)
 
 
@@ -126,8 +126,8 @@ def _hints(candidates: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
     gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
     seen = torch.cat((candidates, gaps), dim=2).float()
     strength = 20 * (F.avg_pool2d(seen.square().mean(1), SCALE) + 1e-8).sqrt()
-    clip = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
-    return torch.cat((motion, clip, strength), dim=1)
+    exposure = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
+    return torch.cat((motion, exposure, strength), dim=1)
 
 
 @MODELS.register_module()

@@ -146,11 +146,13 @@ def path_deconvolutions(
 def path_contrast(frames: Tensor, velocity: Tensor, spans: Sequence[float]) -> Tensor:
     """How frames differ along the motion and across it: it tells how long the shutter was open.
 
-    With ``a_s`` the mean of ``|I(p + s v(p) / 2) - I(p - s v(p) / 2)|^2`` over the moving pixels
-    of a clip, and ``b_s`` the same at right angles to the motion: sharp pictures differ alike in
-    all directions, blur takes away from ``a_s`` where s is not larger than the exposure. In units
-    of the motion that looks the same for every speed, and a camera has one exposure for all
-    frames. (Absolute values tell less: blur makes an edge lower but wider.)
+    With ``a_s`` the mean of ``|I(p + s v(p) / 2) - I(p - s v(p) / 2)|^2`` over moving pixels, and
+    ``b_s`` the same at right angles to the motion: sharp pictures differ alike in all directions,
+    blur takes away from ``a_s`` where s is not larger than the exposure. In units of the motion
+    that looks the same for every speed. A camera has one exposure for all frames, so that the
+    moving pixels of a clip tell most; those of a frame tell whether it is blurred like the others:
+    where motion is jerky or frames are repeated, it is not. (Absolute values tell less: blur makes
+    an edge lower but wider.)
 
     Args:
         frames: ``(n, t, 3, h, w)`` in [0, 1], I.
@@ -158,18 +160,17 @@ def path_contrast(frames: Tensor, velocity: Tensor, spans: Sequence[float]) -> T
         spans: Times s between the two places, in frames.
 
     Returns:
-        ``(n, 2 * len(spans))`` float32: ``log(a_s / b_s)``, ``log(a_s / a_last)`` for all s but
-        the last, and the share of pixels that move; carries no gradient. One position of each
-        4 x 4 block stands for all.
+        ``(n, t, 4 * len(spans))`` float32, of the clip and of the frame: ``log(a_s / b_s)``,
+        ``log(a_s / a_last)`` for all s but the last, and the share of pixels that move; carries no
+        gradient. One position of each 4 x 4 block stands for all.
     """
-    n, _, _, h, w = frames.shape
+    n, t, _, h, w = frames.shape
     image = frames.flatten(0, 1).float()
     along = 4 * velocity.flatten(0, 1).float()
-    moving = along.norm(dim=1) > _MOVING  # (n*t, h/4, w/4)
-    moving = moving.unflatten(0, (n, -1)).flatten(1).float()
+    moving = (along.norm(dim=1) > _MOVING).float()  # (n*t, h/4, w/4)
     columns = 4 * torch.arange(w // 4, dtype=along.dtype, device=along.device) + 1.5
     rows = 4 * torch.arange(h // 4, dtype=along.dtype, device=along.device)[:, None] + 1.5
-    means = []
+    sums = []
     for way in (along, torch.stack((-along[:, 1], along[:, 0]), dim=1)):
         for span in spans:
             seen = []
@@ -178,10 +179,19 @@ def path_contrast(frames: Tensor, velocity: Tensor, spans: Sequence[float]) -> T
                 grid = sampling_grid(columns + x, rows + y, h, w)
                 with no_autocast(image):
                     seen.append(F.grid_sample(image, grid, 'bilinear', 'border', False))
-            difference = (seen[0] - seen[1]).square().mean(1).unflatten(0, (n, -1)).flatten(1)
-            means.append((difference * moving).sum(1) / (moving.sum(1) + _FEW) + _LITTLE)
-    a, b = torch.stack(means, dim=1).log().chunk(2, dim=1)
-    return torch.cat((a - b, (a - a[:, -1:])[:, :-1], moving.mean(1, keepdim=True)), dim=1)
+            difference = (seen[0] - seen[1]).square().mean(1)
+            sums.append((difference * moving).sum((1, 2)))
+    frame = torch.stack((*sums, moving.sum((1, 2))), dim=1).unflatten(0, (n, t))
+    clip = frame.sum(1, keepdim=True).expand(-1, t, -1)
+    size = moving[0].numel()
+    return torch.cat((_contrast(clip, t * size), _contrast(frame, size)), dim=2)
+
+
+def _contrast(sums: Tensor, size: int) -> Tensor:
+    """See ``path_contrast``: of sums of squared differences, and the number that moves, of size."""
+    count = sums[..., -1:]
+    a, b = (sums[..., :-1] / (count + _FEW) + _LITTLE).log().chunk(2, dim=-1)
+    return torch.cat((a - b, (a - a[..., -1:])[..., :-1], count / size), dim=-1)
 
 
 def _path_ends(velocity: Tensor, exposure: float) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 from bsst_plugin.datasets import (
     BlurSettings,
     Layer,
+    Recording,
     Scene,
     random_scene,
     render_clip,
@@ -195,3 +196,31 @@ def test_piece_out_of_view_changes_nothing():
 def test_wrong_settings(wrong):
     with pytest.raises(ValueError, match='needs'):
         BlurSettings(**wrong)
+
+
+def test_times_of_a_recording():
+    shape = settings(num_frames=2, exposure=0.6)
+    held = np.array([1, 0, 1, 1, 0, 0], bool)
+    times = Recording(3, shutter=0.9, held=held).exposures(shape)
+    gap = 0.6 / 3
+    middles = [frame + step * gap for frame in (0, 1) for step in (-1, 0, 1)]
+    shown = [middles[i] for i in (0, 1, 1, 1, 4, 5)]
+    own = [step * 0.9 * gap / 3 for step in (-1, 0, 1)]
+    expected = np.add.outer(shown, own).reshape(2, 3, 3)
+    np.testing.assert_allclose(times, expected, atol=1e-12)
+    plain = Recording(2).exposures(shape)  # an even number has no middle
+    np.testing.assert_allclose(plain.ravel(), middles, atol=1e-12)
+
+
+def test_averaged_frames_have_exposures_of_their_own():
+    """Each is the mean of renderings, and so is the sharp one."""
+    shape = settings(num_frames=1, exposure=0.8)
+    scene = Scene(Layer(noise(SIZE, 120), shifting(x=8, start=(30, 0))))
+    recording = Recording(3, shutter=0.6)
+    blur, sharp = next(render_linear(scene, shape, recording))
+    frames = [
+        np.mean([scene.render(scene.maps(np.array([t]))[:, 0], shape.size) for t in own], axis=0)
+        for own in recording.exposures(shape)[0]
+    ]
+    np.testing.assert_allclose(blur, np.mean(frames, axis=0), atol=1e-6)
+    np.testing.assert_allclose(sharp, frames[1], atol=1e-6)

@@ -69,7 +69,7 @@ def test_encoder_is_its_description(randomise, frames, t):
     strength = blocks_of_4(looked_at.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, -1))
     strength = (strength.square().mean(2) + 1e-8).sqrt()
     contrast = path_contrast(clips, velocity, SPANS)
-    of_frames = torch.stack([contrast[index // t] for index in range(2)])
+    of_frames = contrast.reshape(2, -1)
     everywhere = of_frames[:, :, None, None].expand(-1, -1, 3, 5)
     expected = torch.cat((velocities / 4, speed / 4, everywhere, 20 * strength), 1)
     torch.testing.assert_close(hints, expected)
@@ -86,7 +86,7 @@ def test_encoder_is_its_description(randomise, frames, t):
 @pytest.fixture
 def skips():
     """Candidates, hints and the encoder's feature."""
-    hints = torch.randn(2, 3 + 2 * len(SPANS) + CANDIDATES + 2, 3, 5)
+    hints = torch.randn(2, 3 + 4 * len(SPANS) + CANDIDATES + 2, 3, 5)
     return torch.randn(2, 3, CANDIDATES, 12, 20), hints, torch.rand(2, 6, 3, 5)
 
 

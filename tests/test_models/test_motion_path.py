@@ -126,7 +126,7 @@ def test_neighbours_show_what_something_hides():
 
 
 def contrasts_by_loop(frames, velocity, spans):
-    """``path_contrast`` of one clip ``(t, 3, h, w)``, by another library."""
+    """What ``path_contrast`` says of some frames ``(t, 3, h, w)``, by another library."""
     sums = np.zeros((2, len(spans)))
     moving = total = 0
     for frame, way in zip(frames, velocity, strict=True):
@@ -156,11 +156,12 @@ def test_contrasts_equal_a_loop(n, t, columns, seed):
     frames = torch.rand(n, t, 3, 4 * rows, 4 * columns)
     velocity = torch.randn(n, t, 2, rows, columns)
     out = path_contrast(frames, velocity, (0.2, 0.7, 1.0))
-    assert out.shape == (n, 6)
-    for index in range(n):
-        pair = (frames[index].double().numpy(), velocity[index].double().numpy())
-        expected = contrasts_by_loop(*pair, (0.2, 0.7, 1.0))
-        np.testing.assert_allclose(out[index].numpy(), expected, atol=1e-3)
+    assert out.shape == (n, t, 12)
+    for index, frame in np.ndindex(n, t):
+        for part, some in ((slice(6), slice(None)), (slice(6, 12), slice(frame, frame + 1))):
+            pair = (x[index, some].double().numpy() for x in (frames, velocity))
+            expected = contrasts_by_loop(*pair, (0.2, 0.7, 1.0))
+            np.testing.assert_allclose(out[index, frame, part].numpy(), expected, atol=1e-3)
 
 
 def test_contrast_tells_the_exposure():
@@ -171,7 +172,7 @@ def test_contrast_tells_the_exposure():
     for width in (1, 5, 9, 15):  # pixels, of 16 a frame
         blurry = np.mean([np.roll(photo, s, axis=1) for s in range(width)], axis=0)
         frames = torch.from_numpy(blurry).permute(2, 0, 1)[None, None].float()
-        along.append(float(path_contrast(frames, velocity, (0.2, 1.0))[0, 2]))
+        along.append(float(path_contrast(frames, velocity, (0.2, 1.0))[0, 0, 2]))
     assert all(a > b + 0.1 for a, b in zip(along, along[1:], strict=False))
 
 

@@ -122,7 +122,7 @@ def test_fetches_then_does_nothing(script, package, tmp_path, capsys):
         'val/backgrounds/Wide.jpg',
     ]
     assert digest(dst / 'train/backgrounds/Tree.png') == digest(package / HOME / 'Tree.png')
-    assert Image.open(dst / 'val/backgrounds/Wide.jpg').size == (2560, 26)
+    assert Image.open(dst / 'val/backgrounds/Wide.jpg').size == (1600, 16)
     cutout = Image.open(dst / 'train/cutouts/cut.png')
     assert cutout.size == (512, 23) and cutout.mode == 'RGBA'
 
@@ -179,7 +179,7 @@ def test_pictures_that_are_not_as_listed(script, package, tmp_path, monkeypatch,
     assert 'nothing to do' in capsys.readouterr().out
 
     write_list(script, tmp_path, monkeypatch, rows[1:])
-    assert 'holds none of the pictures' in fails(script, capsys, tmp_path / 'other')
+    assert 'holds none of the files' in fails(script, capsys, tmp_path / 'other')
 
 
 @needs_dpkg
@@ -206,6 +206,47 @@ def test_scikit_image(script, tmp_path, monkeypatch):
     assert record['train/backgrounds/coins.png']['licence'] == 'BSD-3-Clause'
 
 
+def test_npm_and_git(script, tmp_path, monkeypatch, capsys):
+    """A repository of its own, and an `npm` that packs a folder."""
+    home = tmp_path / 'videos'
+    (home / 'package').mkdir(parents=True)
+    (home / 'package/a.mp4').write_bytes(b'filmed')
+    (home / 'LICENSE').write_text('CC0')
+    (home / 'large.mp4').write_bytes(b'not wanted')
+    (home / 'package/package.json').write_text('{"license": "MIT"}')
+    git = ['git', '-C', str(home), '-c', 'user.name=me', '-c', 'user.email=me@me.me']
+    for command in (['init', '-q'], ['add', '.'], ['commit', '-q', '-m', 'videos']):
+        subprocess.run([*git, *command], check=True)
+    fake_apt(tmp_path, monkeypatch, '')
+    (tmp_path / 'bin/npm').write_text(f'#!/bin/sh\ntar czf a.tgz -C {home} package; echo a.tgz\n')
+    (tmp_path / 'bin/npm').chmod(0o755)
+    address = f'file://{home}'
+    same = digest(home / 'package/a.mp4')
+    rows = [
+        ('train', 'videos', 'a.mp4', address, 'package/a.mp4', same),
+        ('val', 'videos', 'b.mp4', 'clips@1.2.3', 'package/a.mp4', same),
+        ('val', 'videos', 'c.mp4', f'file://{tmp_path}/none', 'c.mp4', same),
+    ]
+    write_list(script, tmp_path, monkeypatch, rows)
+    dst = tmp_path / 'data'
+    assert '/none: git: ' in fails(script, capsys, dst)  # and what could be had is there
+    assert files(dst) == [
+        'copyright/clips@1.2.3.txt',
+        'copyright/videos.txt',
+        'manifest.json',
+        'train/videos/a.mp4',
+        'val/videos/b.mp4',
+    ]
+    assert (dst / 'train/videos/a.mp4').read_bytes() == b'filmed'
+    record = json.loads((dst / 'manifest.json').read_text())['files']
+    assert record['val/videos/b.mp4']['version'] == '1.2.3'
+    assert (dst / 'copyright/videos.txt').read_text() == 'CC0'
+    assert 'MIT' in (dst / 'copyright/clips@1.2.3.txt').read_text()
+    write_list(script, tmp_path, monkeypatch, rows[:2])
+    script.main([str(dst)])
+    assert 'nothing to do' in capsys.readouterr().out
+
+
 def test_strange_folders(script, tmp_path, capsys, monkeypatch):
     write_list(script, tmp_path, monkeypatch, [])
     dst = tmp_path / 'mine'
@@ -226,10 +267,11 @@ def test_the_list(script):
     counts = {
         (split, kind): sum((row.split, row.kind) == (split, kind) for row in rows)
         for split in ('train', 'val')
-        for kind in ('backgrounds', 'cutouts')
+        for kind in ('backgrounds', 'cutouts', 'videos')
     }
-    assert sum(counts.values()) == len(rows) and min(counts.values()) >= 6
-    assert all(Path(row.name).suffix in ('.jpg', '.png') for row in rows)
+    assert sum(counts.values()) == len(rows) and min(counts.values()) >= 3
+    pictures = [row for row in rows if row.kind != 'videos']
+    assert all(Path(row.name).suffix in ('.jpg', '.png') for row in pictures)
     # Pictures that results are judged on are never trained on.
     assert not {row.name for row in rows} & set(TEST_PHOTOGRAPHS)
     packages = {row.package for row in rows}

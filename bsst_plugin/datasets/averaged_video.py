@@ -1,0 +1,137 @@
+"""Training clips of real video, whose blurry frames are averages of its frames.
+
+Real video has what rendered scenes lack: bodies that bend, depth, sharp frames that are a little
+blurry themselves, compression. Most of what can be had freely rests on a tripod, so that it is
+seen through a camera that moves over it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bsst_plugin.errors import UserError
+
+from .blur_synthesis import BlurSettings, Layer, Scene
+from .capture import CaptureSettings
+from .random_scene import scene_over
+
+LONGEST = 240  # frames of a video that are kept
+SHORT_SIDE = 300  # pixels to which larger frames are reduced: video is compressed
+_GAMMA = (1.8, 2.4)
+_CLOSEST = 1.3  # how much of a video is seen at least, in sizes of a frame
+_TRIES = 3  # places to look for motion
+_ENOUGH_MOTION = 1.5  # mean difference of blurry and sharp frames, of 255
+
+
+class Video:
+    """A video file, decoded once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """``(t, h, w, 3)`` uint8 RGB.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        capture = cv2.VideoCapture(str(self.path))
+        frames: list[np.ndarray] = []
+        while len(frames) < LONGEST:
+            there, frame = capture.read()
+            if not there:
+                break
+            factor = SHORT_SIDE / min(frame.shape[:2])
+            if factor < 1:
+                frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            frames.append(frame[..., ::-1])
+        if not frames:
+            raise UserError(f'{self.path}: not a readable video; fetch it again')
+        return np.stack(frames)
+
+
+def averaged_clip(
+    video: Video, settings: BlurSettings, ranges: CaptureSettings, rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Average the frames of a random part of a video.
+
+    Args:
+        video: Of at least ``3 * settings.num_frames`` frames.
+        settings: What is made; ``blur`` is the range of what the camera adds.
+        ranges: What is drawn; noise and compression are those of the video.
+        rng: Source of every random choice.
+
+    Returns:
+        Blurry and sharp frames, each ``(size, size, 3)`` uint8 RGB.
+
+    Raises:
+        UserError: The video is too short or too small.
+    """
+    most = len(video.frames) // settings.num_frames
+    if most < 3 or min(video.frames.shape[1:3]) < settings.min_side:
+        raise UserError(
+            f'{video.path}: frames {video.frames.shape[:3]}, needs {3 * settings.num_frames} of '
+            f'{settings.min_side} px or more; remove it'
+        )
+    clips = []
+    for _ in range(_TRIES):
+        clips.append(_clip(video.frames, most, settings, ranges, rng))
+        if _motion(clips[-1]) >= _ENOUGH_MOTION:
+            break
+    return max(clips, key=_motion)
+
+
+def _clip(
+    video: np.ndarray,
+    most: int,
+    settings: BlurSettings,
+    ranges: CaptureSettings,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    low, high = ranges.averaged_frames
+    count = min(int(rng.integers(low, high + 1)) // 2 * 2 + 1, (most - 1) // 2 * 2 + 1)
+    start = rng.integers(len(video) - count * settings.num_frames + 1)
+    part = video[start : start + count * settings.num_frames]
+    part = part[:: rng.choice((-1, 1))]
+    coded = rng.random() < ranges.coded_share
+    gamma = 1.0 if coded else rng.uniform(*_GAMMA)
+    light = ((np.arange(256) / 255) ** gamma).astype(np.float32)
+    short = min(video.shape[1:3])
+    closest = min(1, max(_CLOSEST * settings.size, settings.min_side) / short)
+    factor = math.exp(rng.uniform(math.log(closest), 0))
+    seen = [light[_reduce(frame, factor)] for frame in part]
+
+    longest = min(settings.blur[1], count * ranges.averaged_step / 2)
+    settings = replace(settings, exposure=1.0, blur=(0, longest))
+    if rng.random() < ranges.tripod_share:
+        settings = replace(settings, travel=0, angle=0, zoom=0)
+    elif rng.random() < ranges.jerky_share:
+        settings = replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
+    camera = scene_over(seen[0], (), settings, rng).background.motion
+    maps = camera((np.arange(len(seen)) + 0.5) / count - 0.5)
+    shown = [
+        Scene(Layer(frame, camera)).render(one[None], settings.size)
+        for frame, one in zip(seen, maps, strict=True)
+    ]
+    groups = np.stack(shown).reshape(settings.num_frames, count, *shown[0].shape)
+    values = np.rint(255 * np.stack((groups.mean(1), groups[:, count // 2])) ** (1 / gamma))
+    blurry, sharp = values.astype(np.uint8)
+    return list(blurry), list(sharp)
+
+
+def _reduce(frame: np.ndarray, factor: float) -> np.ndarray:
+    size = [math.ceil(factor * side) for side in frame.shape[1::-1]]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if factor < 1 else frame
+
+
+def _motion(clip: tuple[list[np.ndarray], list[np.ndarray]]) -> float:
+    """How much blurry and sharp frames differ."""
+    blurry, sharp = (np.stack(frames).astype(np.int16) for frames in clip)
+    return float(np.abs(blurry - sharp).mean())
