@@ -2,7 +2,7 @@
 #     python tools/dataset_converters/photographs.py data/photographs
 #     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth
 #     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
-#         --frames work_dirs/frames.pth
+#         --start work_dirs/frames.pth
 # What follows those is for a longer training, on clips that are always new:
 #     python tools/train.py configs/bsstnet_small.py --resume \
 #         --cfg-options load_from=work_dirs/small.pth
@@ -20,7 +20,7 @@ model = dict(
         neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
         decoder=dict(_delete_=True, type='CompactDecoder', channels=channels, num_blocks=4),
     ),
-    pixel_loss=dict(_delete_=True, type='FrameRMSELoss'),
+    pixel_loss=dict(_delete_=True, type='FrameRMSELoss', eps=1e-3),
 )
 
 data_root = 'data/photographs'
@@ -64,7 +64,7 @@ val_dataloader = dict(
         type='RenderedClips',
         data_root=data_root,
         split='val',
-        length=20,
+        length=60,
         # Frames at rest without noise are their own sharp ones: infinitely many dB.
         settings=dict(num_frames=8, size=128, blur=(8.0, 24.0), slowest=0.25),
         capture=dict(capture, still_share=0.0),

@@ -55,3 +55,18 @@ def test_deblur_photographs_that_they_were_not_trained_on(loaded):
             done.append(psnr(out, sharp) - before)
     assert np.mean(gains) > 1.0
     assert np.mean(unharmed) > 38
+
+
+@torch.no_grad()
+def test_long_clips_come_out_as_short_ones(loaded):
+    """What BBFP hands on from frame to frame could grow: it was trained on 8 frames."""
+    shape = BlurSettings(num_frames=48, size=96, slowest=0.3, pieces=(0, 0))
+    photo = find_photographs(None, shape)['test'][0].load()
+    scene = random_scene(photo, [], shape, np.random.default_rng(5))
+    blurry, sharp = (clip.astype(np.float32) / 255 for clip in render_clip(scene, shape))
+    gains = []
+    for length in (8, 48):
+        lqs = torch.from_numpy(blurry[:length]).permute(0, 3, 1, 2)[None]
+        out = loaded.network(lqs)[0, :7].clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        gains.append(psnr(out, sharp[:7]) - psnr(blurry[:7], sharp[:7]))
+    assert abs(gains[1] - gains[0]) < 0.5

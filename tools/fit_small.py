@@ -2,13 +2,13 @@
 
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
-        --frames work_dirs/frames.pth
+        --start work_dirs/frames.pth
 
 Some clips of the config's training set, and their flows, are computed once and kept in memory. On
 a CPU what else is not learned, restorations and what neighbours show, is computed once, too; a GPU
 does that for each batch. First the encoder and decoder learn frame by frame, which is far faster;
-with --frames, which has their weights, the whole network learns, the rest of it from scratch. OUT
-is written at each of ten validations, whose figures go to OUT.jsonl beside it, for
+with --start the whole network learns, the rest of it from scratch or, if the file has it, from
+there. OUT is written at each of ten validations, whose figures go to OUT.jsonl beside it, for
 tools/analysis/training_curve.py. `tools/train.py` goes on from OUT with clips that are always new.
 """
 
@@ -27,7 +27,7 @@ import torch
 from mmagic.registry import DATASETS, MODELS
 from mmengine.runner import set_random_seed
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bsst_plugin.checkpoints.check import read_state_dict
@@ -37,7 +37,6 @@ from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import SCALE, CompactDecoder, evidence
-from bsst_plugin.models.losses import FrameRMSELoss
 
 FRAMES = 2  # of each clip, while frames are trained on a CPU
 WARMUP, FALL = 0.02, 0.4  # parts of the steps in which the learning rate rises and falls
@@ -110,13 +109,14 @@ class _Rendering(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Rendered:
+    def __getitem__(self, index: int) -> list[Tensor]:
+        """What a ``Rendered`` has."""
         sample = self.clips[index]
         blurry, sharp = (
             torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')
         )
         flows = self.estimator(blurry[None].float() / 255)
-        return Rendered(blurry, sharp, *(flow[0] for flow in flows))
+        return [blurry, sharp, *(flow[0] for flow in flows)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,20 +130,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     network = MODELS.build(cfg.model.generator)
     if not isinstance(network.decoder, CompactDecoder):
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
-    if args.frames:
-        _take_frames(network, args.frames)
+    whole = args.start is not None
+    if whole:
+        _take_weights(network, args.start)
     network.to('cuda' if torch.cuda.is_available() else 'cpu')
     rendered = _render(network, cfg.train_dataloader.dataset, args.clips)
     validation = cfg.val_dataloader.dataset
     unseen = [
         _see(network, _stack([one])) for one in _render(network, validation, validation.length)
     ]
-    whole = args.frames is not None
     forward = partial(_output, network, whole=whole)
     batch = _batches(network, rendered, args.batch, args.crop if whole else None)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('w', encoding='utf-8') as lines:
-        for step in _fit(network, forward, batch, args.steps, args.lr):
+        loss = MODELS.build(cfg.model.pixel_loss)
+        for step in _fit(network, forward, batch, loss, args.steps, args.lr):
             before, after = _psnr(forward, unseen)
             print(json.dumps({'step': step, 'PSNR': after, 'input/PSNR': before}), file=lines)
             print(f'{step} steps: {after:.2f} dB, input {before:.2f} dB', flush=True)
@@ -152,34 +153,31 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_checkpoint(args.out, state, cfg.pretty_text)
 
 
-def _take_frames(network: BSSTNet, path: Path) -> None:
-    """Weights of encoder and decoder."""
-    state = read_state_dict(path)
+def _take_weights(network: BSSTNet, path: Path) -> None:
+    """Those of encoder and decoder, and of the other parts what fits."""
+    state = {
+        name.removeprefix('generator.'): tensor for name, tensor in read_state_dict(path).items()
+    }
+    own = network.state_dict()
+    fits = {name for name in own if name in state and state[name].shape == own[name].shape}
     for part in ('encoder', 'decoder'):
-        prefix = f'generator.{part}.'
-        own = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state.items()
-            if name.startswith(prefix)
-        }
-        try:
-            getattr(network, part).load_state_dict(own)
-        except RuntimeError as error:
-            raise UserError(f'{path}: its {part} is not that of the config') from error
+        if any(name.startswith(f'{part}.') and name not in fits for name in own):
+            raise UserError(f'{path}: its {part} is not that of the config')
+    network.load_state_dict({name: state[name] for name in fits}, strict=False)
 
 
 def _render(network: BSSTNet, dataset: dict, count: int) -> list[Rendered]:
     """Render the first clips of a dataset."""
     device = next(network.parameters()).device
+    cv2.setNumThreads(1)  # each core has a worker
     loader = DataLoader(
         _Rendering(network, dataset, count),
         batch_size=None,
         num_workers=os.cpu_count() or 1,
-        worker_init_fn=lambda _: cv2.setNumThreads(1),  # each core has a worker
     )
     return [
-        Rendered(**{name: part.to(device) for name, part in vars(one).items()})
-        for one in track(loader, 'Rendering clips', count)
+        Rendered(*(part.to(device) for part in parts))
+        for parts in track(loader, 'Rendering clips', count)
     ]
 
 
@@ -229,19 +227,19 @@ def _fit(
     network: BSSTNet,
     forward: Callable[[Clip], Tensor],
     batch: Callable[[], Clip],
+    loss: nn.Module,
     steps: int,
     lr: float,
 ) -> Iterator[int]:
     """Train, and stop for validations after the steps that are yielded."""
     optimizer = torch.optim.AdamW(network.parameters(), lr, betas=(0.9, 0.99), weight_decay=0)
-    error = FrameRMSELoss(eps=1e-3)
     interval = max(1, steps // VALIDATIONS)
     for step in range(1, steps + 1):
         part = step / steps
         optimizer.param_groups[0]['lr'] = lr * min(1, part / WARMUP, (1 - part) / FALL)
         clips = batch()
         optimizer.zero_grad()
-        error(forward(clips), clips.sharp.float() / 255).backward()
+        loss(forward(clips), clips.sharp.float() / 255).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.1)
         optimizer.step()
         if step % interval == 0 or step == steps:
@@ -291,7 +289,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')
     parser.add_argument(
-        '--frames', type=Path, metavar='FILE', help='checkpoint with the weights of single frames'
+        '--start', type=Path, metavar='FILE', help='checkpoint to train the whole network from'
     )
     parser.add_argument(
         '--clips', type=int, default=800, help='14 MB of memory each, 1 MB on a GPU (default: 800)'

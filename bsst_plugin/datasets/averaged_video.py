@@ -65,7 +65,7 @@ def averaged_clip(
     Args:
         video: Of at least ``3 * settings.num_frames`` frames.
         settings: What is made; ``blur`` is the range of what the camera adds.
-        ranges: What is drawn; noise and compression are those of the video.
+        ranges: What is drawn, see ``CaptureSettings.video_share``.
         rng: Source of every random choice.
 
     Returns:
@@ -95,35 +95,44 @@ def _clip(
     ranges: CaptureSettings,
     rng: np.random.Generator,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A clip whose blurry frames are averages of ``most`` frames or fewer."""
     low, high = ranges.averaged_frames
     count = min(int(rng.integers(low, high + 1)) // 2 * 2 + 1, (most - 1) // 2 * 2 + 1)
     start = rng.integers(len(video) - count * settings.num_frames + 1)
     part = video[start : start + count * settings.num_frames]
-    part = part[:: rng.choice((-1, 1))]
-    coded = rng.random() < ranges.coded_share
-    gamma = 1.0 if coded else rng.uniform(*_GAMMA)
+    gamma = 1.0 if rng.random() < ranges.coded_share else rng.uniform(*_GAMMA)
     light = ((np.arange(256) / 255) ** gamma).astype(np.float32)
-    short = min(video.shape[1:3])
-    closest = min(1, max(_CLOSEST * settings.size, settings.min_side) / short)
-    factor = math.exp(rng.uniform(math.log(closest), 0))
-    seen = [light[_reduce(frame, factor)] for frame in part]
+    closest = max(_CLOSEST * settings.size, settings.min_side) / min(video.shape[1:3])
+    factor = math.exp(rng.uniform(math.log(min(1, closest)), 0))
+    frames = [light[_reduce(frame, factor)] for frame in part[:: rng.choice((-1, 1))]]
+    shown = _through_a_camera(frames, count, settings, ranges, rng)
+    groups = shown.reshape(settings.num_frames, count, *shown[0].shape)
+    values = np.rint(255 * np.stack((groups.mean(1), groups[:, count // 2])) ** (1 / gamma))
+    blurry, sharp = values.astype(np.uint8)
+    return list(blurry), list(sharp)
 
+
+def _through_a_camera(
+    frames: list[np.ndarray],
+    count: int,
+    settings: BlurSettings,
+    ranges: CaptureSettings,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What a camera sees of frames of which ``count`` make a blurry one: ``(k, size, size, 3)``."""
     longest = min(settings.blur[1], count * ranges.averaged_step / 2)
     settings = replace(settings, exposure=1.0, blur=(0, longest))
     if rng.random() < ranges.tripod_share:
         settings = replace(settings, travel=0, angle=0, zoom=0)
     elif rng.random() < ranges.jerky_share:
         settings = replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
-    camera = scene_over(seen[0], (), settings, rng).background.motion
-    maps = camera((np.arange(len(seen)) + 0.5) / count - 0.5)
+    camera = scene_over(frames[0], (), settings, rng).background.motion
+    maps = camera((np.arange(len(frames)) + 0.5) / count - 0.5)
     shown = [
         Scene(Layer(frame, camera)).render(one[None], settings.size)
-        for frame, one in zip(seen, maps, strict=True)
+        for frame, one in zip(frames, maps, strict=True)
     ]
-    groups = np.stack(shown).reshape(settings.num_frames, count, *shown[0].shape)
-    values = np.rint(255 * np.stack((groups.mean(1), groups[:, count // 2])) ** (1 / gamma))
-    blurry, sharp = values.astype(np.uint8)
-    return list(blurry), list(sharp)
+    return np.stack(shown)
 
 
 def _reduce(frame: np.ndarray, factor: float) -> np.ndarray:

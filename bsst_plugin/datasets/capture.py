@@ -18,8 +18,8 @@ class CaptureSettings:
     """What is drawn at random for each clip: shares of the clips in [0, 1], and ranges.
 
     Args:
-        video_share: Clips of real video, if the folder has any; what follows ``tripod_share`` and
-            exposures are not drawn for those.
+        video_share: Clips of real video. Of what follows, averaged_frames, averaged_step,
+            coded_share, jerky_share and tripod_share are drawn for those, too.
         exposure: Part of the time between two frames that the shutter is open.
         still_share: Clips in which nothing moves by more than a pixel during the exposure.
         max_shift: Longest way from one frame to the next, as a part of the frame's size: limits

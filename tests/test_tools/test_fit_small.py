@@ -33,7 +33,7 @@ def config(tmp_path_factory):
     clips = f"data_root='{root}', settings=dict(num_frames=4, size=64)"
     path.write_text(
         f"_base_ = ['{REPO}/configs/bsstnet_small.py']\n"
-        f'capture = dict(exposure=(0.8, 0.8))\n'
+        f'capture = dict(exposure=(0.8, 0.8), video_share=0, averaged_share=0, soft_share=0)\n'
         f'train_dataloader = dict(dataset=dict({clips}, capture=capture))\n'
         f'val_dataloader = dict(dataset=dict({clips}, capture=capture, length=2))\n'
     )
@@ -51,7 +51,7 @@ def fitted(main, config, tmp_path_factory):
 def whole(main, config, fitted):
     out = fitted.with_name('whole.pth')
     options = ['--clips', '6', '--steps', '30', '--lr', '2e-4']
-    main([str(config), str(out), *options, '--frames', str(fitted)])
+    main([str(config), str(out), *options, '--start', str(fitted)])
     return out
 
 
@@ -99,7 +99,7 @@ def test_weights_of_another_network_are_refused(main, config, tmp_path):
     other = tmp_path / 'other.pth'
     torch.save({'state_dict': {'generator.encoder.a': torch.zeros(1)}}, other)
     with pytest.raises(UserError, match='other.pth: its encoder is not that of the config'):
-        main([str(config), str(tmp_path / 'small.pth'), '--frames', str(other)])
+        main([str(config), str(tmp_path / 'small.pth'), '--start', str(other)])
 
 
 def test_what_is_there_stays(main, config, tmp_path):
