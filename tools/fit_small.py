@@ -201,11 +201,6 @@ def _batches(
     def choose(clips: list[_T]) -> list[_T]:
         return [clips[i] for i in torch.randint(len(clips), (size,))]
 
-    def part_of(clip: Clip) -> Clip:
-        if crop is None:
-            return clip.frames(torch.randint(len(clip.blurry), (FRAMES,)).tolist())
-        return clip.crop(crop)
-
     if rendered[0].blurry.is_cuda:
 
         def batch() -> Clip:
@@ -216,6 +211,11 @@ def _batches(
             _see(network, _stack([one])).map(lambda part: part[0])
             for one in track(rendered, 'Restoring frames')
         ]
+
+        def part_of(clip: Clip) -> Clip:
+            if crop is None:
+                return clip.frames(torch.randint(len(clip.blurry), (FRAMES,)).tolist())
+            return clip.crop(crop)
 
         def batch() -> Clip:
             return _stack([part_of(clip) for clip in choose(seen)])
@@ -284,7 +284,7 @@ def _psnr(forward: Callable[[Clip], Tensor], unseen: list[Clip]) -> tuple[float,
 
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Train a small network on clips whose evidence is computed once.'
+        description='Train a small network on clips that are rendered once.'
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')

@@ -18,12 +18,11 @@ import numpy as np
 from bsst_plugin.errors import UserError
 
 from .blur_synthesis import BlurSettings, Layer, Scene
-from .capture import CaptureSettings
+from .capture import GAMMA, CaptureSettings, jerky, on_a_tripod, random_count
 from .random_scene import scene_over
 
 LONGEST = 240  # frames of a video that are kept
 SHORT_SIDE = 300  # pixels to which larger frames are reduced: video is compressed
-_GAMMA = (1.8, 2.4)
 _CLOSEST = 1.3  # how much of a video is seen at least, in sizes of a frame
 _TRIES = 3  # places to look for motion
 _ENOUGH_MOTION = 1.5  # mean difference of blurry and sharp frames, of 255
@@ -96,11 +95,10 @@ def _clip(
     rng: np.random.Generator,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A clip whose blurry frames are averages of ``most`` frames or fewer."""
-    low, high = ranges.averaged_frames
-    count = min(int(rng.integers(low, high + 1)) // 2 * 2 + 1, (most - 1) // 2 * 2 + 1)
+    count = min(random_count(ranges, rng), (most - 1) // 2 * 2 + 1)
     start = rng.integers(len(video) - count * settings.num_frames + 1)
     part = video[start : start + count * settings.num_frames]
-    gamma = 1.0 if rng.random() < ranges.coded_share else rng.uniform(*_GAMMA)
+    gamma = 1.0 if rng.random() < ranges.coded_share else rng.uniform(*GAMMA)
     light = ((np.arange(256) / 255) ** gamma).astype(np.float32)
     closest = max(_CLOSEST * settings.size, settings.min_side) / min(video.shape[1:3])
     factor = math.exp(rng.uniform(math.log(min(1, closest)), 0))
@@ -123,9 +121,9 @@ def _through_a_camera(
     longest = min(settings.blur[1], count * ranges.averaged_step / 2)
     settings = replace(settings, exposure=1.0, blur=(0, longest))
     if rng.random() < ranges.tripod_share:
-        settings = replace(settings, travel=0, angle=0, zoom=0)
+        settings = on_a_tripod(settings)
     elif rng.random() < ranges.jerky_share:
-        settings = replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
+        settings = jerky(settings, rng)
     camera = scene_over(frames[0], (), settings, rng).background.motion
     maps = camera((np.arange(len(frames)) + 0.5) / count - 0.5)
     shown = [

@@ -10,6 +10,7 @@ import numpy as np
 
 from .blur_synthesis import BlurSettings, Layer, Recording, Scene, render_linear
 
+GAMMA = (1.8, 2.4)  # range of the powers of response curves
 _LEVELS = 2**16  # of linear light in a response table: steps below 2/255 even where it is steepest
 
 
@@ -182,7 +183,7 @@ def random_response(rng: np.random.Generator) -> Response:
         value = 1.055 * linear ** (1 / 2.4) - 0.055
         value = np.where(linear <= 0.0031308, 12.92 * linear, value)
     else:
-        value = linear ** (1 / rng.uniform(1.8, 2.4))
+        value = linear ** (1 / rng.uniform(*GAMMA))
     if rng.random() < 0.5:  # more contrast in the middle; the slope stays positive
         value = value - rng.uniform(0, 0.4) * np.sin(2 * math.pi * value) / (2 * math.pi)
     return Response(value.astype(np.float32))
@@ -214,11 +215,11 @@ def random_capture(
         blur = min(blur, recording.frames * ranges.averaged_step)
         coded = bool(rng.random() < ranges.coded_share)
     if rng.random() < ranges.jerky_share:
-        settings = replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
+        settings = jerky(settings, rng)
     softness = rng.uniform(*ranges.softness) if rng.random() < ranges.soft_share else 0.0
     if rng.random() < ranges.tripod_share:
         pieces = (max(1, settings.pieces[0]), max(1, settings.pieces[1]))
-        settings = replace(settings, travel=0, angle=0, zoom=0, pieces=pieces)
+        settings = replace(on_a_tripod(settings), pieces=pieces)
     else:  # short paths are bent, and many cameras hardly move
         settings = replace(settings, travel=settings.travel * rng.uniform(0.03, 1))
     if rng.random() < ranges.still_share:
@@ -234,11 +235,26 @@ def random_capture(
     return capture, replace(settings, exposure=exposure, blur=(blur * rng.random(), blur))
 
 
+def random_count(ranges: CaptureSettings, rng: np.random.Generator) -> int:
+    """Draw how many frames are averaged: odd, as an even number has no middle."""
+    low, high = ranges.averaged_frames
+    return int(rng.integers(low, high + 1)) // 2 * 2 + 1
+
+
+def on_a_tripod(settings: BlurSettings) -> BlurSettings:
+    """The same for a camera that rests."""
+    return replace(settings, travel=0, angle=0, zoom=0)
+
+
+def jerky(settings: BlurSettings, rng: np.random.Generator) -> BlurSettings:
+    """The same with speeds that change sooner."""
+    return replace(settings, speed_gap=rng.uniform(0.3, 1.0) * settings.speed_gap)
+
+
 def _random_recording(
     settings: BlurSettings, ranges: CaptureSettings, rng: np.random.Generator
 ) -> Recording:
-    low, high = ranges.averaged_frames
-    frames = int(rng.integers(low, high + 1)) // 2 * 2 + 1  # an even number has no middle
+    frames = random_count(ranges, rng)
     shutter = rng.uniform(0.2, 1) if rng.random() < ranges.shutter_share else 0.0
     held = None
     if rng.random() < ranges.held_share:

@@ -222,11 +222,11 @@ def _from_git(name: str, paths: Sequence[str], root: Path) -> Package:
 
 def _licence(folder: Path) -> str:
     """Licence file of a folder, whatever it is called; of npm's packages what they say of it."""
-    texts = [path for path in sorted(folder.iterdir()) if 'LICENSE' in path.name.upper()]
-    texts += [path for path in (folder / 'package.json',) if path.is_file()]
-    if not texts:
+    named = [path for path in sorted(folder.iterdir()) if 'LICENSE' in path.name.upper()]
+    found = next((path for path in (*named, folder / 'package.json') if path.is_file()), None)
+    if found is None:
         raise UserError(f'{folder}: no LICENSE file')
-    return texts[0].read_text(encoding='utf-8')
+    return found.read_text(encoding='utf-8')
 
 
 def licence_of(terms: str, path: str) -> str:
@@ -264,7 +264,7 @@ def _installed(name: str) -> Package:
 def _call(package: str, *command: str, cwd: Path | None = None) -> str:
     """Output of a command; its first error, in one line, if it fails."""
     if shutil.which(command[0]) is None:
-        raise UserError(f'{command[0]} not found: needed for {package}; see README.md')
+        raise UserError(f'{command[0]} not found: needed for {package}; install it')
     env = {**os.environ, 'LC_ALL': 'C'}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode:
