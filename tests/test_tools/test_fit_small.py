@@ -15,8 +15,13 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
-def main(load_script):
-    return load_script(REPO / 'tools' / 'fit_small.py').main
+def script(load_script):
+    return load_script(REPO / 'tools' / 'fit_small.py')
+
+
+@pytest.fixture(scope='module')
+def main(script):
+    return script.main
 
 
 @pytest.fixture(scope='module')
@@ -93,6 +98,36 @@ def test_validations_are_logged(fitted):
     assert [line['step'] for line in lines] == [15 * i for i in range(1, 11)]
     assert lines[-1]['PSNR'] > lines[-1]['input/PSNR']
     assert len({line['input/PSNR'] for line in lines}) == 1
+
+
+def test_nothing_but_weights_and_figures_is_left(fitted, whole):
+    names = sorted(path.name for path in fitted.parent.iterdir())
+    assert names == ['frames.jsonl', 'frames.pth', 'whole.jsonl', 'whole.pth']
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(script, config, tmp_path, monkeypatch):
+    def command(name, steps=12):
+        return [str(config), str(tmp_path / name), '--clips', '2', '--steps', f'{steps}']
+
+    script.main(command('a.pth'))
+    validate, calls = script._psnr, []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return validate(*args)
+
+    monkeypatch.setattr(script, '_psnr', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        script.main(command('b.pth'))
+    with pytest.raises(UserError, match='b.state: begun with another config or other options'):
+        script.main(command('b.pth', steps=24))
+    script.main(command('b.pth'))
+    a, b = (tmp_path / name for name in ('a.jsonl', 'b.jsonl'))
+    assert a.read_text() == b.read_text()
+    a, b = (weights(tmp_path / name) for name in ('a.pth', 'b.pth'))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_weights_of_another_network_are_refused(main, config, tmp_path):

@@ -1,0 +1,162 @@
+"""Rendered clips in files, with what a small network is given of them.
+
+Rendering a clip and what ``evidence`` computes of it take longer than to learn from it, and the
+candidates of some thousand clips do not fit in the memory of many machines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from mmagic.registry import DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bsst_plugin.errors import UserError
+from bsst_plugin.models.bsstnet import BSSTNet
+from bsst_plugin.models.compact import SCALE, evidence
+
+_R = TypeVar('_R', bound='Rendered')
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A clip, or a batch of clips.
+
+    Args:
+        blurry: Frames ``(..., t, 3, h, w)``, uint8.
+        sharp: Same.
+        flows_forward: ``(..., t-1, 2, h/4, w/4)``.
+        flows_backward: Same.
+    """
+
+    blurry: Tensor
+    sharp: Tensor
+    flows_forward: Tensor
+    flows_backward: Tensor
+
+    @property
+    def input(self) -> Tensor:
+        """Blurry frames in [0, 1]."""
+        return self.blurry.float() / 255
+
+    @property
+    def target(self) -> Tensor:
+        """Sharp frames in [0, 1]."""
+        return self.sharp.float() / 255
+
+    def map(self: _R, change: Callable[[Tensor], Tensor]) -> _R:
+        """The same of each part."""
+        return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+
+    def frames(self: _R, chosen: list[int]) -> _R:
+        """Some frames of a clip, their flows left out."""
+        t = len(self.blurry)
+        return self.map(lambda part: part[chosen] if len(part) == t else part[:0])
+
+    def crop(self: _R, size: int) -> _R:
+        """A random square of ``size`` pixels, a multiple of 4; all of what is smaller."""
+        h, w = self.blurry.shape[-2:]
+        places = (max(0, side - size) // SCALE + 1 for side in (h, w))
+        top, left = (int(torch.randint(count, ())) for count in places)
+
+        def cut(part: Tensor) -> Tensor:
+            scale = SCALE * part.shape[-1] // w
+            y, x, length = (scale * value for value in (top, left, size // SCALE))
+            return part[..., y : y + length, x : x + length]
+
+        return self.map(cut)
+
+
+@dataclass(frozen=True)
+class Clip(Rendered):
+    """What a network is given of a clip, or of a batch of clips, and what it should make of it.
+
+    Args:
+        candidates: See ``evidence``, float16: by far the most of the memory.
+        hints: See ``evidence``.
+        blur_map: ``(..., t, 1, h/4, w/4)``.
+    """
+
+    candidates: Tensor
+    hints: Tensor
+    blur_map: Tensor
+
+
+class ClipFiles(Dataset):
+    """The first clips of a dataset, each made once and kept in a file.
+
+    Args:
+        folder: Where they are kept.
+        network: A network with a ``CompactEncoder``; only what is not learned is used of it.
+        dataset: Config of a ``RenderedClips``.
+        count: Number of clips.
+        seen: Whether to keep what ``see`` computes, too: 14 instead of 1 MB for 8 frames of
+            128 x 128.
+    """
+
+    def __init__(
+        self, folder: Path, network: BSSTNet, dataset: dict, count: int, seen: bool
+    ) -> None:
+        self.folder, self.network, self.count, self.seen = folder, network, count, seen
+        self.clips = DATASETS.build(dict(dataset, pipeline=[]))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Rendered:
+        """A clip whose parts are read when they are used; it is made if there is none yet.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        path = self.folder / f'{index}.pt'
+        if not path.exists():
+            self._write(path, self._make(index))
+        parts = torch.load(path, mmap=True, weights_only=True)
+        return (Clip if self.seen else Rendered)(*parts)
+
+    def _make(self, index: int) -> Rendered:
+        sample = self.clips[index]
+        blurry, sharp = (
+            torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')
+        )
+        flows = self.network.flow_estimator(blurry[None].float() / 255)
+        rendered = Rendered(blurry, sharp, *(flow[0] for flow in flows))
+        return see(self.network, stack([rendered])).map(lambda x: x[0]) if self.seen else rendered
+
+    def _write(self, path: Path, clip: Rendered) -> None:
+        partial = path.with_suffix('.partial')
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            parts = [getattr(clip, field.name).contiguous() for field in fields(clip)]
+            torch.save(parts, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # the latter is PyTorch's for a full disk
+            raise UserError(f'{self.folder}: cannot be written ({error})') from error
+
+
+@torch.no_grad()
+def see(network: BSSTNet, clips: Rendered) -> Clip:
+    """Compute what is not learned, for a batch."""
+    frames = clips.input
+    forward, backward, blur_map = network.motion(
+        frames, (clips.flows_forward, clips.flows_backward)
+    )
+    found = evidence(frames.flatten(0, 1), forward, backward)
+    candidates, hints = (part.unflatten(0, frames.shape[:2]) for part in found)
+    return Clip(clips.blurry, clips.sharp, forward, backward, candidates.half(), hints, blur_map)
+
+
+def stack(clips: Sequence[_R]) -> _R:
+    """A batch."""
+    names = [field.name for field in fields(clips[0])]
+    return type(clips[0])(
+        **{name: torch.stack([getattr(clip, name) for clip in clips]) for name in names}
+    )
