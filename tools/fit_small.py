@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bsst_plugin.checkpoints.check import read_state_dict
-from bsst_plugin.checkpoints.write import check_is_new, write_checkpoint
+from bsst_plugin.checkpoints.write import check_is_new, save, write_checkpoint
 from bsst_plugin.cli import run
 from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, see, stack
 from bsst_plugin.engine import read_config
@@ -136,18 +136,12 @@ class _Training:
         shutil.rmtree(self.out.with_suffix('.clips'))
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {
-            'network': self.network,
-            'averaged': self.averaged,
-            'optimizer': self.optimizer,
-        }
+        parts = ('network', 'averaged', 'optimizer')
+        return {name: getattr(self, name) for name in parts}
 
     def _write_state(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        partial_file = self.state.with_suffix('.partial')
-        partial_file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({'settings': self.settings, 'done': self.done, **state}, partial_file)
-        os.replace(partial_file, self.state)
+        save(self.state, {'settings': self.settings, 'done': self.done, **state})
 
     def _take_state(self) -> None:
         state = torch.load(self.state, map_location='cpu', weights_only=True)

@@ -1,8 +1,9 @@
 """Checkpoints that ``--checkpoint`` takes, made from weights of other code."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,19 @@ def write_checkpoint(dst: Path, state: Mapping[str, Tensor], config: str) -> Non
         'meta': {'cfg': config},
         'state_dict': {f'generator.{name}': tensor for name, tensor in state.items()},
     }
+    save(dst, content)
+
+
+def save(dst: Path, content: Mapping[str, Any] | Sequence[Tensor]) -> None:
+    """Write a file of PyTorch whole or not at all.
+
+    Args:
+        dst: The file to write, over an older one; its folder is made.
+        content: What ``torch.load`` gives back with ``weights_only=True``.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     partial = dst.with_name(f'.{dst.name}.partial')
     try:
         dst.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ candidates of some thousand clips do not fit in the memory of many machines.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +17,7 @@ from mmagic.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bsst_plugin.errors import UserError
+from bsst_plugin.checkpoints.write import save
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import SCALE, evidence
 
@@ -118,7 +117,8 @@ class ClipFiles(Dataset):
         """
         path = self.folder / f'{index}.pt'
         if not path.exists():
-            self._write(path, self._make(index))
+            clip = self._make(index)
+            save(path, [getattr(clip, field.name).contiguous() for field in fields(clip)])
         parts = torch.load(path, mmap=True, weights_only=True)
         return (Clip if self.seen else Rendered)(*parts)
 
@@ -130,16 +130,6 @@ class ClipFiles(Dataset):
         flows = self.network.flow_estimator(blurry[None].float() / 255)
         rendered = Rendered(blurry, sharp, *(flow[0] for flow in flows))
         return see(self.network, stack([rendered])).map(lambda x: x[0]) if self.seen else rendered
-
-    def _write(self, path: Path, clip: Rendered) -> None:
-        partial = path.with_suffix('.partial')
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            parts = [getattr(clip, field.name).contiguous() for field in fields(clip)]
-            torch.save(parts, partial)
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:  # the latter is PyTorch's for a full disk
-            raise UserError(f'{self.folder}: cannot be written ({error})') from error
 
 
 @torch.no_grad()

@@ -119,5 +119,5 @@ def test_frames_are_chosen_in_all_parts(files):
 
 def test_a_folder_that_cannot_be_written_is_named(files):
     files(1).folder.write_text('a file')
-    with pytest.raises(UserError, match='clips: cannot be written'):
+    with pytest.raises(UserError, match='0.pt: cannot be written'):
         files(1)[0]

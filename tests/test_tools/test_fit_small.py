@@ -145,6 +145,12 @@ def test_what_is_there_stays(main, config, tmp_path):
     assert out.read_bytes() == b'mine'
 
 
+def test_a_folder_that_cannot_be_written_is_named(main, config, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='a.state: cannot be written'):
+        main([str(config), str(tmp_path / 'file' / 'a.pth')])
+
+
 def test_other_networks_are_refused(main, tmp_path):
     config = str(REPO / 'configs' / 'bsstnet_demo.py')
     with pytest.raises(UserError, match='CompactDecoder'):
