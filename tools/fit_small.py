@@ -239,8 +239,9 @@ def _psnr(forward: Callable[[Clip], Tensor], unseen: list[Clip]) -> tuple[float,
     """Means over all frames, of input and output."""
     values = []
     for clips in unseen:
+        target = clips.target
         for frames in (clips.input, forward(clips).clamp(0, 1)):
-            mse = (frames - clips.target).square().mean((-3, -2, -1))
+            mse = (frames - target).square().mean((-3, -2, -1))
             values.append(float(-10 * mse.clamp(min=1e-10).log10().mean()))
     return float(np.mean(values[::2])), float(np.mean(values[1::2]))
 

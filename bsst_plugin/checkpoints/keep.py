@@ -1,7 +1,6 @@
 """Checkpoints of a training run: written whole or not at all, and the newest that can be read."""
 
 import logging
-import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
 from bsst_plugin.checkpoints.check import read_state_dict
+from bsst_plugin.checkpoints.write import whole_file
 from bsst_plugin.errors import UserError
 
 
@@ -35,16 +35,10 @@ class AtomicBackend(LocalBackend):
             UserError: It cannot be written, for instance because the disk is full.
         """
         path = Path(filepath)
-        partial = path.with_name(f'.{path.name}.partial')
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, 'wb') as file:
+            with whole_file(path) as file:
                 file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise UserError(
                 f'{path}: cannot be written ({error.strerror}); make room, then --resume: the '
                 f'checkpoints before it are complete'

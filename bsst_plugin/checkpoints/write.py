@@ -1,9 +1,10 @@
-"""Checkpoints that ``--checkpoint`` takes, made from weights of other code."""
+"""Checkpoints that ``--checkpoint`` takes, and files that are written whole or not at all."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -52,11 +53,32 @@ def save(dst: Path, content: Mapping[str, Any] | Sequence[Tensor]) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    partial = dst.with_name(f'.{dst.name}.partial')
     try:
-        dst.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
+        with whole_file(dst) as file:
             torch.save(content, file)
-        os.replace(partial, dst)
     except OSError as error:
         raise UserError(f'{dst}: cannot be written ({error.strerror})') from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name when it is complete and on the disk.
+
+    Args:
+        path: Its path; folders that are missing are made.
+
+    Raises:
+        OSError: It cannot be written; what there was of it is removed.
+    """
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

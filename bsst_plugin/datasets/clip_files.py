@@ -7,7 +7,7 @@ candidates of some thousand clips do not fit in the memory of many machines.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,7 +52,7 @@ class Rendered:
 
     def map(self: _R, change: Callable[[Tensor], Tensor]) -> _R:
         """The same of each part."""
-        return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+        return type(self)(*map(change, vars(self).values()))
 
     def frames(self: _R, chosen: list[int]) -> _R:
         """Some frames of a clip, their flows left out."""
@@ -118,7 +118,7 @@ class ClipFiles(Dataset):
         path = self.folder / f'{index}.pt'
         if not path.exists():
             clip = self._make(index)
-            save(path, [getattr(clip, field.name).contiguous() for field in fields(clip)])
+            save(path, [part.contiguous() for part in vars(clip).values()])
         parts = torch.load(path, mmap=True, weights_only=True)
         return (Clip if self.seen else Rendered)(*parts)
 
@@ -146,7 +146,5 @@ def see(network: BSSTNet, clips: Rendered) -> Clip:
 
 def stack(clips: Sequence[_R]) -> _R:
     """A batch."""
-    names = [field.name for field in fields(clips[0])]
-    return type(clips[0])(
-        **{name: torch.stack([getattr(clip, name) for clip in clips]) for name in names}
-    )
+    parts = zip(*(vars(clip).values() for clip in clips), strict=True)
+    return type(clips[0])(*map(torch.stack, parts))
