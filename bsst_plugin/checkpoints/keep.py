@@ -8,8 +8,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
 from bsst_plugin.checkpoints.check import read_state_dict
-from bsst_plugin.checkpoints.write import whole_file
 from bsst_plugin.errors import UserError
+from bsst_plugin.files import whole_file
 
 
 @register_backend('atomic')

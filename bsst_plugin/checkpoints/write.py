@@ -1,15 +1,14 @@
-"""Checkpoints that ``--checkpoint`` takes, and files that are written whole or not at all."""
+"""Checkpoints that ``--checkpoint`` takes, and other files of PyTorch."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.files import whole_file
 
 
 def check_is_new(dst: Path) -> None:
@@ -58,27 +57,3 @@ def save(dst: Path, content: Mapping[str, Any] | Sequence[Tensor]) -> None:
             torch.save(content, file)
     except OSError as error:
         raise UserError(f'{dst}: cannot be written ({error.strerror})') from error
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which gets its name when it is complete and on the disk.
-
-    Args:
-        path: Its path; folders that are missing are made.
-
-    Raises:
-        OSError: It cannot be written; what there was of it is removed.
-    """
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from mmengine.logging import MMLogger, print_log
 from bsst_plugin.datasets.video_windows import WINDOW_KEYS
 from bsst_plugin.errors import UserError
 from bsst_plugin.evaluation.gaussian_ssim import gaussian_ssim, to_8bit
+from bsst_plugin.files import whole_file
 
 #: Each takes two uint8 images ``(h, w, 3)``; the order of the channels makes no difference.
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -140,10 +140,8 @@ class DeblurringMetrics(BaseSampleWiseMetric):
         if log_file is None:  # not in a run
             return
         name = f'results_{self.prefix}.json' if self.prefix else 'results.json'
-        path = Path(log_file).with_name(name)
-        unfinished = path.with_suffix('.tmp')
-        unfinished.write_text(json.dumps(content, indent=1))
-        os.replace(unfinished, path)
+        with whole_file(Path(log_file).with_name(name)) as file:
+            file.write(json.dumps(content, indent=1).encode())
 
 
 def _score(images: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:

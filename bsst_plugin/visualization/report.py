@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
+from bsst_plugin.files import whole_file
 
 TEMPLATE = Path(__file__).with_name('report.html')
 # Larger pictures are reduced: the page carries all of them.
@@ -99,13 +100,8 @@ def write_report(
         settings='\n'.join(rows),
         width=width,
     )
-    unfinished = path.with_name(f'.{path.name}.partial')
-    try:
-        unfinished.write_text(page, 'utf-8')
-        os.replace(unfinished, path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(page.encode())
 
 
 def _plot(seconds: np.ndarray, motion: np.ndarray) -> str:
