@@ -1,6 +1,8 @@
 # The small model that ships with the package, trained on clips rendered on the fly:
 #     python tools/dataset_converters/photographs.py data/photographs
-#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth
+#     python tools/fit_path.py configs/bsstnet_small.py work_dirs/path.pth
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth --frames \
+#         --start work_dirs/path.pth
 #     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
 #         --start work_dirs/frames.pth
 # What follows those is for a longer training, on clips that are always new:

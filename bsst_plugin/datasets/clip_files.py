@@ -1,32 +1,49 @@
 """Rendered clips in files, with what a small network is given of them.
 
-Rendering a clip and what ``evidence`` computes of it take longer than to learn from it, and the
-candidates of some thousand clips do not fit in the memory of many machines.
+Rendering a clip and what ``CompactEncoder.evidence`` computes of it take longer than to learn from
+it, and the candidates of some thousand clips do not fit in the memory of many machines.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from mmagic.registry import DATASETS
+from rich.progress import track
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from bsst_plugin.checkpoints.write import save
 from bsst_plugin.models.bsstnet import BSSTNet
-from bsst_plugin.models.compact import SCALE, evidence
+from bsst_plugin.models.compact import SCALE
 
+_P = TypeVar('_P', bound='ClipParts')
 _R = TypeVar('_R', bound='Rendered')
 
 
+class ClipParts:
+    """Base of what is kept of a clip, or of a batch of clips: a dataclass of tensors."""
+
+    @classmethod
+    def of(cls: type[_P], network: BSSTNet, clips: Rendered) -> _P:
+        """Compute it, for a batch; only what is not learned is used of the network."""
+        raise NotImplementedError
+
+    def map(self: _P, change: Callable[[Tensor], Tensor]) -> _P:
+        """The same of each part."""
+        return type(self)(*map(change, vars(self).values()))
+
+
 @dataclass(frozen=True)
-class Rendered:
-    """A clip, or a batch of clips.
+class Rendered(ClipParts):
+    """Frames, and how they move.
 
     Args:
         blurry: Frames ``(..., t, 3, h, w)``, uint8.
@@ -50,9 +67,10 @@ class Rendered:
         """Sharp frames in [0, 1]."""
         return self.sharp.float() / 255
 
-    def map(self: _R, change: Callable[[Tensor], Tensor]) -> _R:
-        """The same of each part."""
-        return type(self)(*map(change, vars(self).values()))
+    @classmethod
+    def of(cls, network: BSSTNet, clips: Rendered) -> Rendered:
+        """The clips."""
+        return clips
 
     def frames(self: _R, chosen: list[int]) -> _R:
         """Some frames of a clip, their flows left out."""
@@ -75,11 +93,11 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Clip(Rendered):
-    """What a network is given of a clip, or of a batch of clips, and what it should make of it.
+    """What encoder and decoder are given, and what they should make of it.
 
     Args:
-        candidates: See ``evidence``, float16: by far the most of the memory.
-        hints: See ``evidence``.
+        candidates: See ``CompactEncoder.evidence``, float16: by far the most of the memory.
+        hints: Same.
         blur_map: ``(..., t, 1, h/4, w/4)``.
     """
 
@@ -87,29 +105,40 @@ class Clip(Rendered):
     hints: Tensor
     blur_map: Tensor
 
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: BSSTNet, clips: Rendered) -> Clip:
+        """Compute what is not learned together with the network, for a batch."""
+        frames = clips.input
+        forward, backward, blur_map = network.motion(
+            frames, (clips.flows_forward, clips.flows_backward)
+        )
+        found = network.encoder.evidence(frames.flatten(0, 1), forward, backward)
+        candidates, hints = (part.unflatten(0, frames.shape[:2]) for part in found)
+        return cls(clips.blurry, clips.sharp, forward, backward, candidates.half(), hints, blur_map)
 
-class ClipFiles(Dataset):
+
+class ClipFiles(Dataset, Generic[_P]):
     """The first clips of a dataset, each made once and kept in a file.
 
     Args:
         folder: Where they are kept.
-        network: A network with a ``CompactEncoder``; only what is not learned is used of it.
+        network: A network with a ``CompactEncoder``.
         dataset: Config of a ``RenderedClips``.
         count: Number of clips.
-        seen: Whether to keep what ``see`` computes, too: 14 instead of 1 MB for 8 frames of
-            128 x 128.
+        kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a ``Clip`` 20.
     """
 
     def __init__(
-        self, folder: Path, network: BSSTNet, dataset: dict, count: int, seen: bool
+        self, folder: Path, network: BSSTNet, dataset: dict, count: int, kind: type[_P]
     ) -> None:
-        self.folder, self.network, self.count, self.seen = folder, network, count, seen
+        self.folder, self.network, self.count, self.kind = folder, network, count, kind
         self.clips = DATASETS.build(dict(dataset, pipeline=[]))
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Rendered:
+    def __getitem__(self, index: int) -> _P:
         """A clip whose parts are read when they are used; it is made if there is none yet.
 
         Raises:
@@ -120,31 +149,32 @@ class ClipFiles(Dataset):
             clip = self._make(index)
             save(path, [part.contiguous() for part in vars(clip).values()])
         parts = torch.load(path, mmap=True, weights_only=True)
-        return (Clip if self.seen else Rendered)(*parts)
+        return self.kind(*parts)
 
-    def _make(self, index: int) -> Rendered:
+    def _make(self, index: int) -> _P:
         sample = self.clips[index]
         blurry, sharp = (
             torch.from_numpy(np.stack(sample[key])).permute(0, 3, 1, 2) for key in ('img', 'gt')
         )
         flows = self.network.flow_estimator(blurry[None].float() / 255)
         rendered = Rendered(blurry, sharp, *(flow[0] for flow in flows))
-        return see(self.network, stack([rendered])).map(lambda x: x[0]) if self.seen else rendered
+        return self.kind.of(self.network, stack([rendered])).map(lambda x: x[0])
 
 
-@torch.no_grad()
-def see(network: BSSTNet, clips: Rendered) -> Clip:
-    """Compute what is not learned, for a batch."""
-    frames = clips.input
-    forward, backward, blur_map = network.motion(
-        frames, (clips.flows_forward, clips.flows_backward)
-    )
-    found = evidence(frames.flatten(0, 1), forward, backward)
-    candidates, hints = (part.unflatten(0, frames.shape[:2]) for part in found)
-    return Clip(clips.blurry, clips.sharp, forward, backward, candidates.half(), hints, blur_map)
+def made(files: ClipFiles[_P]) -> list[_P]:
+    """All clips; those that are not there yet are made, each core has a worker."""
+    cv2.setNumThreads(1)
+    loader = DataLoader(files, None, num_workers=os.cpu_count() or 1, collate_fn=_drop)
+    for _ in track(loader, f'Rendering clips, {files.folder.name}', len(files)):
+        pass
+    return [files[index] for index in range(len(files))]
 
 
-def stack(clips: Sequence[_R]) -> _R:
+def _drop(_: object) -> None:
+    """Leave a clip in its file: a worker's process need not send it."""
+
+
+def stack(clips: Sequence[_P]) -> _P:
     """A batch."""
     parts = zip(*(vars(clip).values() for clip in clips), strict=True)
     return type(clips[0])(*map(torch.stack, parts))

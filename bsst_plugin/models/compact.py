@@ -2,13 +2,14 @@
 
 A large network learns by itself that blur follows motion, and how to undo that. A small one learns
 far sooner to judge: it is shown what Richardson and Lucy's method makes of each frame for several
-exposures (``path_deconvolutions``), what the neighbouring frames show there
-(``neighbour_differences``) and what tells the exposure (``path_contrast``), and says for each place
-how much of which to take. The method alone does harm where the exposure is another, at edges of
-moving things and to noise.
+exposures (``path_deconvolutions``), along the flow and along the path that the blur shows
+(``BlurPath``), what the neighbouring frames show there (``neighbour_differences``) and what tells
+the exposure (``path_contrast``), and says for each place how much of which to take. The method
+alone does harm where the exposure is another, at edges of moving things and to noise.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from bsst_plugin.models.blur_path import BlurPath, likeliest_path, path_evidence
 from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroed
 from bsst_plugin.models.motion_path import (
     frame_velocity,
@@ -26,17 +28,20 @@ from bsst_plugin.models.motion_path import (
 
 SCALE = 4
 #: What is tried: blur of light as in cameras and of pixel values as in many averages of video,
-#: exposures in frames, and numbers of steps, few where it is noisy, many where it is not.
+#: exposures in frames, lengths in parts of the path that the blur shows, and numbers of steps, few
+#: where it is noisy, many where it is not.
 GAMMAS = (2.2, 1.0)
 EXPOSURES = (0.3, 0.65, 1.0)
+PATH_PARTS = (1.0, 1.5)
 ITERATIONS = (2, 5)
-RESTORATIONS = len(GAMMAS) * len(EXPOSURES) * len(ITERATIONS)
+RESTORATIONS = len(GAMMAS) * (len(EXPOSURES) + len(PATH_PARTS)) * len(ITERATIONS)
 CANDIDATES = RESTORATIONS + 4  # and what the neighbours show
 #: Times between the places whose contrast is measured, in frames.
 SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 _SEEN_CHANNELS = 8  # that the encoder makes of the candidates of a pixel
-# Velocity, speed, contrasts, strength of each candidate, how neighbours disagree.
-_HINTS = 3 + 4 * len(SPANS) + CANDIDATES + 2
+# Velocity, speed, contrasts, strength of each candidate, how neighbours disagree, path, its length
+# and how likely it and none is.
+HINTS = 3 + 4 * len(SPANS) + CANDIDATES + 2 + 5
 
 
 @MODELS.register_module()
@@ -56,8 +61,10 @@ class CompactEncoder(BaseModule):
 
     def __init__(self, channels: int = 48, num_blocks: int = 2) -> None:
         super().__init__()
+        # Trained before the rest, with tools/fit_path.py: what it says is not differentiable.
+        self.blur_path = BlurPath().requires_grad_(False)
         self.see = nn.Sequential(nn.Conv2d(3 * CANDIDATES, _SEEN_CHANNELS, 1), leaky_relu())
-        inputs = (3 + _SEEN_CHANNELS) * SCALE**2 + _HINTS
+        inputs = (3 + _SEEN_CHANNELS) * SCALE**2 + HINTS
         self.to_quarter = nn.Sequential(conv3x3(inputs, channels), leaky_relu())
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
 
@@ -75,9 +82,33 @@ class CompactEncoder(BaseModule):
             What the decoder takes up again: candidates ``(n*t, 3, k, h, w)``, see ``evidence``,
             hints ``(n*t, d, h/4, w/4)`` and the feature; and the feature, ``(n*t, c, h/4, w/4)``.
         """
-        candidates, hints = evidence(frames, flows_forward, flows_backward)
+        candidates, hints = self.evidence(frames, flows_forward, flows_backward)
         feature = in_chunks(self.encode, frames, candidates, hints)
         return candidates, hints, feature, feature
+
+    @torch.no_grad()
+    def evidence(
+        self, frames: Tensor, flows_forward: Tensor, flows_backward: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Candidates and hints, see :meth:`forward`; they carry no gradient.
+
+        Candidates are what may be added to a frame: each restoration as what it adds to those
+        before it, and ``neighbour_differences``.
+        """
+        flows = (flows_forward, flows_backward)
+        n, t = len(flows_forward), flows_forward.shape[1] + 1
+        velocity = frame_velocity(*flows)
+        clips = frames.unflatten(0, (n, t))
+        contrast = path_contrast(clips, velocity, SPANS).flatten(0, 1)
+        velocity = velocity.flatten(0, 1)
+        logits = in_chunks(self.blur_path, path_evidence(clips, *flows))
+        path, likely = likeliest_path(logits, velocity)
+        restored = [
+            in_chunks(partial(_restorations, exposures=exposures), frames, way)
+            for exposures, way in ((EXPOSURES, velocity), (PATH_PARTS, path))
+        ]
+        candidates = torch.cat((*restored, neighbour_differences(clips, *flows)), dim=2)
+        return candidates, in_chunks(_hints, candidates, velocity, contrast, path, likely)
 
     def encode(self, frames: Tensor, candidates: Tensor, hints: Tensor) -> Tensor:
         """The feature ``(b, c, h/4, w/4)`` of frames whose candidates and hints are known."""
@@ -88,46 +119,31 @@ class CompactEncoder(BaseModule):
         return self.blocks(self.to_quarter(x))
 
 
-@torch.no_grad()
-def evidence(
-    frames: Tensor, flows_forward: Tensor, flows_backward: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Candidates and hints, see ``CompactEncoder.forward``; nothing in them is learned.
-
-    Candidates are what may be added to a frame: each restoration as what it adds to those before
-    it, and ``neighbour_differences``.
-    """
-    n, t = len(flows_forward), flows_forward.shape[1] + 1
-    velocity = frame_velocity(flows_forward, flows_backward)
-    clips = frames.unflatten(0, (n, t))
-    restored = in_chunks(_restorations, frames, velocity.flatten(0, 1))
-    neighbours = neighbour_differences(clips, flows_forward, flows_backward)
-    candidates = torch.cat((restored, neighbours), dim=2)
-    contrast = path_contrast(clips, velocity, SPANS).flatten(0, 1)
-    return candidates, in_chunks(_hints, candidates, velocity.flatten(0, 1), contrast)
-
-
-def _restorations(frames: Tensor, velocity: Tensor) -> Tensor:
+def _restorations(frames: Tensor, velocity: Tensor, exposures: Sequence[float]) -> Tensor:
     """What each exposure adds to the next shorter one, more steps to fewer, pixel values to light.
 
     The restorations themselves are so alike that a mixture of them is hard to learn.
     """
-    results = path_deconvolutions(frames, velocity, GAMMAS, EXPOSURES, ITERATIONS)
-    results = results.unflatten(2, (len(GAMMAS), len(EXPOSURES), len(ITERATIONS)))
+    results = path_deconvolutions(frames, velocity, GAMMAS, exposures, ITERATIONS)
+    results = results.unflatten(2, (len(GAMMAS), len(exposures), len(ITERATIONS)))
     for dim in (2, 3, 4):
         results = torch.diff(results, dim=dim, prepend=torch.zeros_like(results.narrow(dim, 0, 1)))
     return results.flatten(2, 4)
 
 
-def _hints(candidates: Tensor, velocity: Tensor, contrast: Tensor) -> Tensor:
+def _hints(
+    candidates: Tensor, velocity: Tensor, contrast: Tensor, path: Tensor, likely: Tensor
+) -> Tensor:
     """What is known of each 4 x 4 block, all of it about as large as one."""
     # A velocity of one is a blur that fills a block.
-    motion = torch.cat((velocity, velocity.norm(dim=1, keepdim=True)), dim=1) / SCALE
+    motion, seen_motion = (
+        torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / SCALE for way in (velocity, path)
+    )
     gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
     seen = torch.cat((candidates, gaps), dim=2).float()
     strength = 20 * (F.avg_pool2d(seen.square().mean(1), SCALE) + 1e-8).sqrt()
     exposure = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
-    return torch.cat((motion, exposure, strength), dim=1)
+    return torch.cat((motion, exposure, strength, seen_motion, likely), dim=1)
 
 
 @MODELS.register_module()
@@ -150,7 +166,7 @@ class CompactDecoder(BaseModule):
         self.blocks = nn.Sequential(*(CAB(channels) for _ in range(num_blocks)))
         # A fresh network leaves the frames as they are.
         self.to_guess = nn.Sequential(
-            conv3x3(_HINTS, channels),
+            conv3x3(HINTS, channels),
             leaky_relu(),
             conv3x3(channels, channels),
             leaky_relu(),

@@ -3,9 +3,8 @@ import pytest
 import torch
 from mmagic.registry import DATASETS, MODELS
 
-from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, see, stack
+from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, made, stack
 from bsst_plugin.errors import UserError
-from bsst_plugin.models.compact import evidence
 
 T, SIZE = 3, 64
 
@@ -44,8 +43,8 @@ def network(tiny_generator):
 
 @pytest.fixture
 def files(network, tmp_path):
-    def make(count, seen=True):
-        return ClipFiles(tmp_path / 'clips', network, dict(type='Moving'), count, seen)
+    def make(count, kind=Clip):
+        return ClipFiles(tmp_path / 'clips', network, dict(type='Moving'), count, kind)
 
     return make
 
@@ -71,16 +70,21 @@ def test_it_has_what_the_encoder_computes_of_the_frames(files, network):
     assert torch.equal(forward[0], clip.flows_forward)
     assert torch.equal(backward[0], clip.flows_backward)
     assert torch.equal(blur_map[0], clip.blur_map)
-    candidates, hints = evidence(clip.input, forward, backward)
+    candidates, hints = network.encoder.evidence(clip.input, forward, backward)
     assert torch.equal(hints, clip.hints)
     assert torch.equal(candidates.half(), clip.candidates)
 
 
 def test_what_a_gpu_computes_is_left_out(files, network):
-    rendered = files(1, seen=False)[0]
+    rendered = files(1, Rendered)[0]
     assert type(rendered) is Rendered
     (files(1).folder / '0.pt').unlink()
-    assert same(see(network, stack([rendered])), stack([files(1)[0]]))
+    assert same(Clip.of(network, stack([rendered])), stack([files(1)[0]]))
+
+
+def test_all_are_made_in_their_order(files):
+    clips = made(files(3))
+    assert len(clips) == 3 and all(map(same, clips, map(files(3).__getitem__, range(3))))
 
 
 def test_a_batch_is_a_stack(files):

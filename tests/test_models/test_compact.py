@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from mmagic.registry import MODELS
 
 from bsst_plugin.models import CompactDecoder, CompactEncoder
-from bsst_plugin.models.compact import CANDIDATES, EXPOSURES, GAMMAS, ITERATIONS, SPANS
+from bsst_plugin.models.blur_path import likeliest_path, path_evidence
+from bsst_plugin.models.compact import (
+    CANDIDATES,
+    EXPOSURES,
+    GAMMAS,
+    HINTS,
+    ITERATIONS,
+    PATH_PARTS,
+    SPANS,
+)
 from bsst_plugin.models.motion_path import (
     frame_velocity,
     neighbour_differences,
@@ -33,10 +42,10 @@ def frames():
     return torch.rand(2, 3, 12, 20)
 
 
-def added(frames, velocity):
+def added(frames, velocity, exposures):
     """What is new in each restoration, whose neighbour in all three settings is before it."""
-    results = path_deconvolutions(frames, velocity, GAMMAS, EXPOSURES, ITERATIONS)
-    settings = (GAMMAS, EXPOSURES, ITERATIONS)
+    results = path_deconvolutions(frames, velocity, GAMMAS, exposures, ITERATIONS)
+    settings = (GAMMAS, exposures, ITERATIONS)
     places = list(product(*map(range, map(len, settings))))
     table = dict(zip(places, results.unbind(2), strict=True))
     parts = []
@@ -58,7 +67,14 @@ def test_encoder_is_its_description(randomise, frames, t):
     candidates, hints, encoded, feature = encoder(frames, *flows)
     assert encoded is feature and feature.shape == (2, 6, 3, 5)
     clips = frames.view(n, t, 3, 12, 20)
-    parts = (added(frames, velocity.flatten(0, 1)), neighbour_differences(clips, *flows))
+    path, likely = likeliest_path(
+        encoder.blur_path(path_evidence(clips, *flows)), velocity.flatten(0, 1)
+    )
+    parts = (
+        added(frames, velocity.flatten(0, 1), EXPOSURES),
+        added(frames, path, PATH_PARTS),
+        neighbour_differences(clips, *flows),
+    )
     torch.testing.assert_close(candidates, torch.cat(parts, 2), atol=1e-5, rtol=0)
 
     velocities = velocity.flatten(0, 1)
@@ -71,7 +87,9 @@ def test_encoder_is_its_description(randomise, frames, t):
     contrast = path_contrast(clips, velocity, SPANS)
     of_frames = contrast.reshape(2, -1)
     everywhere = of_frames[:, :, None, None].expand(-1, -1, 3, 5)
-    expected = torch.cat((velocities / 4, speed / 4, everywhere, 20 * strength), 1)
+    length = (path[:, :1] ** 2 + path[:, 1:] ** 2).sqrt()
+    parts = (velocities / 4, speed / 4, everywhere, 20 * strength, path / 4, length / 4, likely)
+    expected = torch.cat(parts, 1)
     torch.testing.assert_close(hints, expected)
 
     mix = encoder.see[0]
@@ -86,7 +104,7 @@ def test_encoder_is_its_description(randomise, frames, t):
 @pytest.fixture
 def skips():
     """Candidates, hints and the encoder's feature."""
-    hints = torch.randn(2, 3 + 4 * len(SPANS) + CANDIDATES + 2, 3, 5)
+    hints = torch.randn(2, HINTS, 3, 5)
     return torch.randn(2, 3, CANDIDATES, 12, 20), hints, torch.rand(2, 6, 3, 5)
 
 
@@ -130,6 +148,9 @@ def test_in_a_network(tiny_generator, randomise, size, t):
     assert out.shape == clip.shape
     out.sum().backward()
     parts = [*net.encoder.parameters(), *net.decoder.parameters()]
+    fixed = set(net.encoder.blur_path.parameters())
+    assert not any(p.requires_grad for p in fixed)
+    parts = [p for p in parts if p not in fixed]
     assert all(p.grad is not None for p in parts)
     # Without motion there is nothing to restore.
     assert t == 1 or all(p.grad.any() for p in parts)

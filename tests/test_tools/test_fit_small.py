@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,45 +24,24 @@ def main(script):
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory):
-    """The small model's config, on one photograph and with few frames."""
-    root = tmp_path_factory.mktemp('photographs')
-    folders = [root / split / 'backgrounds' for split in ('train', 'val')]
-    rng = np.random.default_rng(0)
-    layers = [cv2.resize(rng.random((n, n, 3)), (400, 300)) for n in (4, 16, 64)]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        assert cv2.imwrite(str(folder / 'a.png'), (255 * np.mean(layers, 0)).astype(np.uint8))
-    path = root / 'config.py'
-    clips = f"data_root='{root}', settings=dict(num_frames=4, size=64)"
-    path.write_text(
-        f"_base_ = ['{REPO}/configs/bsstnet_small.py']\n"
-        f'capture = dict(exposure=(0.8, 0.8), video_share=0, averaged_share=0, soft_share=0)\n'
-        f'train_dataloader = dict(dataset=dict({clips}, capture=capture))\n'
-        f'val_dataloader = dict(dataset=dict({clips}, capture=capture, length=2))\n'
-    )
-    return path
-
-
-@pytest.fixture(scope='module')
-def fitted(main, config, tmp_path_factory):
+def fitted(main, one_photograph, tmp_path_factory):
     out = tmp_path_factory.mktemp('fitted') / 'frames.pth'
-    main([str(config), str(out), '--clips', '6', '--steps', '150'])
+    main([str(one_photograph), str(out), '--clips', '6', '--steps', '150', '--frames'])
     return out
 
 
 @pytest.fixture(scope='module')
-def whole(main, config, fitted):
+def whole(main, one_photograph, fitted):
     out = fitted.with_name('whole.pth')
     options = ['--clips', '6', '--steps', '30', '--lr', '2e-4']
-    main([str(config), str(out), *options, '--start', str(fitted)])
+    main([str(one_photograph), str(out), *options, '--start', str(fitted)])
     return out
 
 
 @pytest.mark.parametrize('stage', ['fitted', 'whole'])
-def test_frames_come_out_sharper(stage, config, request):
+def test_frames_come_out_sharper(stage, one_photograph, request):
     network = load_network(request.getfixturevalue(stage)).network
-    dataset = dict(Config.fromfile(str(config)).train_dataloader.dataset, pipeline=[])
+    dataset = dict(Config.fromfile(str(one_photograph)).train_dataloader.dataset, pipeline=[])
     clips = DATASETS.build(dataset)
     before, after = [], []
     for index in range(6):
@@ -81,8 +59,12 @@ def weights(path):
     return torch.load(path, weights_only=True)['state_dict']
 
 
-def test_first_encoder_and_decoder_are_trained_then_all(main, fitted, whole, config, tmp_path):
-    main([str(config), str(tmp_path / 'one.pth'), '--clips', '1', '--steps', '1'])
+def test_first_encoder_and_decoder_are_trained_then_all(
+    main, fitted, whole, one_photograph, tmp_path
+):
+    main(
+        [str(one_photograph), str(tmp_path / 'one.pth'), '--clips', '1', '--steps', '1', '--frames']
+    )
     one, frames, after = map(weights, (tmp_path / 'one.pth', fitted, whole))
     changed = {name for name in one if not torch.equal(one[name], frames[name])}
     parts = ('generator.encoder.', 'generator.decoder.')
@@ -105,9 +87,12 @@ def test_nothing_but_weights_and_figures_is_left(fitted, whole):
     assert names == ['frames.jsonl', 'frames.pth', 'whole.jsonl', 'whole.pth']
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(script, config, tmp_path, monkeypatch):
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    script, one_photograph, tmp_path, monkeypatch
+):
     def command(name, steps=12):
-        return [str(config), str(tmp_path / name), '--clips', '2', '--steps', f'{steps}']
+        options = ['--frames', '--clips', '2', '--steps', f'{steps}']
+        return [str(one_photograph), str(tmp_path / name), *options]
 
     script.main(command('a.pth'))
     validate, calls = script._psnr, []
@@ -130,31 +115,31 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(script, config, tmp
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_weights_of_another_network_are_refused(main, config, tmp_path):
+def test_weights_of_another_network_are_refused(main, one_photograph, tmp_path):
     other = tmp_path / 'other.pth'
     torch.save({'state_dict': {'generator.encoder.a': torch.zeros(1)}}, other)
     with pytest.raises(UserError, match='other.pth: its encoder is not that of the config'):
-        main([str(config), str(tmp_path / 'small.pth'), '--start', str(other)])
+        main([str(one_photograph), str(tmp_path / 'small.pth'), '--start', str(other)])
 
 
-def test_what_is_there_stays(main, config, tmp_path):
+def test_what_is_there_stays(main, one_photograph, tmp_path):
     out = tmp_path / 'frames.pth'
     out.write_bytes(b'mine')
     with pytest.raises(UserError, match='exists already'):
-        main([str(config), str(out)])
+        main([str(one_photograph), str(out)])
     assert out.read_bytes() == b'mine'
 
 
-def test_a_folder_that_cannot_be_written_is_named(main, config, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(main, one_photograph, tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='a.state: cannot be written'):
-        main([str(config), str(tmp_path / 'file' / 'a.pth')])
+        main([str(one_photograph), str(tmp_path / 'file' / 'a.pth')])
 
 
 def test_other_networks_are_refused(main, tmp_path):
     config = str(REPO / 'configs' / 'bsstnet_demo.py')
     with pytest.raises(UserError, match='CompactDecoder'):
-        main([config, str(tmp_path / 'frames.pth'), '--clips', '1', '--steps', '1'])
+        main([config, str(tmp_path / 'frames.pth'), '--clips', '1', '--steps', '1', '--frames'])
 
 
 def test_a_config_that_is_not_there_is_named(main, tmp_path):
@@ -163,6 +148,6 @@ def test_a_config_that_is_not_there_is_named(main, tmp_path):
 
 
 @pytest.mark.parametrize('option', ['--clips', '--steps', '--lr'])
-def test_settings_out_of_range_are_refused(main, config, tmp_path, option):
+def test_settings_out_of_range_are_refused(main, one_photograph, tmp_path, option):
     with pytest.raises(UserError, match=option):
-        main([str(config), str(tmp_path / 'frames.pth'), option, '0'])
+        main([str(one_photograph), str(tmp_path / 'frames.pth'), option, '0'])
