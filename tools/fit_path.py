@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _explained(blur_path: BlurPath, unseen: list[PathClip]) -> tuple[float, float]:
     """Means over clips, of the likeliest path and the best one."""
     values = []
-    for clip in map(stack, zip(unseen)):
+    for one in unseen:
+        clip = stack([one])
         logits = blur_path(clip.evidence())
         values.append(torch.stack(explained(logits, clip.errors.flatten(0, 1).float())))
     likeliest, best = torch.stack(values).mean(0).tolist()
@@ -79,7 +80,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')
-    parser.add_argument('--clips', type=int, default=3600, help='2 MB of disk each (default: 3600)')
+    parser.add_argument('--clips', type=int, default=3600, help='1 MB of disk each (default: 3600)')
     parser.add_argument('--steps', type=int, default=4000)
     parser.add_argument('--batch', type=int, default=4, help='clips of a step (default: 4)')
     parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')

@@ -158,7 +158,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--frames', action='store_true', help='train encoder and decoder alone, frame by frame'
     )
     parser.add_argument(
-        '--clips', type=int, default=800, help='20 MB of disk each, 1 MB on a GPU (default: 800)'
+        '--clips', type=int, default=800, help='22 MB of disk each, 1 MB on a GPU (default: 800)'
     )
     parser.add_argument('--steps', type=int, default=3000)
     parser.add_argument('--batch', type=int, default=8, help='clips of a step (default: 8)')

@@ -33,7 +33,7 @@ class ClipParts:
 
     @classmethod
     def of(cls: type[_P], network: BSSTNet, clips: Rendered) -> _P:
-        """Compute it, for a batch; only what is not learned is used of the network."""
+        """Compute it, for a batch, with the parts of the network that are not in training."""
         raise NotImplementedError
 
     def map(self: _P, change: Callable[[Tensor], Tensor]) -> _P:
@@ -108,7 +108,7 @@ class Clip(Rendered):
     @classmethod
     @torch.no_grad()
     def of(cls, network: BSSTNet, clips: Rendered) -> Clip:
-        """Compute what is not learned together with the network, for a batch."""
+        """Compute what does not change in training, for a batch."""
         frames = clips.input
         forward, backward, blur_map = network.motion(
             frames, (clips.flows_forward, clips.flows_backward)
@@ -126,7 +126,7 @@ class ClipFiles(Dataset, Generic[_P]):
         network: A network with a ``CompactEncoder``.
         dataset: Config of a ``RenderedClips``.
         count: Number of clips.
-        kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a ``Clip`` 20.
+        kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a ``Clip`` 22.
     """
 
     def __init__(

@@ -58,9 +58,8 @@ class PathClip(ClipParts):
         shape = clips.blurry.shape[:2]
         blurry, sharp = clips.input.flatten(0, 1), clips.target.flatten(0, 1)
         products = (_SCALE * derivative_products(blurry)).unflatten(0, shape)
-        pairs = zip(
-            blurry.split(1), sharp.split(1), strict=True
-        )  # all at once would take 100 MB each
+        # One by one: a frame blurred along all paths takes some 10 MB.
+        pairs = zip(blurry.split(1), sharp.split(1), strict=True)
         errors = torch.cat([path_errors(*pair) for pair in pairs]).unflatten(0, shape)
         return cls(products.half(), errors.half(), clips.flows_forward, clips.flows_backward)
 
