@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,43 @@ from bsst_plugin.errors import UserError
 WARMUP, FALL = 0.02, 0.4  # parts of the steps in which the learning rate rises and falls
 AVERAGED = 0.01  # part of the steps over which weights are averaged
 VALIDATIONS = 10
+
+
+def add_options(
+    parser: argparse.ArgumentParser, clips: int, clip_size: str, steps: int, batch: int
+) -> None:
+    """Add what every such training is told.
+
+    Args:
+        parser: Where to.
+        clips: Default of ``--clips``.
+        clip_size: What a clip takes.
+        steps: Default of ``--steps``.
+        batch: Default of ``--batch``.
+    """
+    parser.add_argument('config', help='config file')
+    parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')
+    parser.add_argument(
+        '--clips', type=int, default=clips, help=f'{clip_size} (default: %(default)s)'
+    )
+    parser.add_argument('--steps', type=int, default=steps)
+    parser.add_argument(
+        '--batch', type=int, default=batch, help='clips of a step (default: %(default)s)'
+    )
+    parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')
+    parser.add_argument(
+        '--bf16', action='store_true', help='in bfloat16: a CPU with AVX-512 BF16 is faster so'
+    )
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check what :func:`add_options` added.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+    if min(args.clips, args.steps, args.batch) < 1 or args.lr <= 0:
+        raise UserError('--clips, --steps and --batch must be at least 1, --lr above 0')
 
 
 class Fit:

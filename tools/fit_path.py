@@ -12,7 +12,6 @@ interrupted.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmagic.registry import MODELS
@@ -20,11 +19,11 @@ from mmengine.runner import set_random_seed
 from torch import Tensor
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.clip_files import ClipFiles, made, stack
+from bsst_plugin.datasets.clip_files import both_splits, stack
 from bsst_plugin.datasets.path_clips import PathClip, explained, path_loss, turned
 from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
-from bsst_plugin.fit import Fit
+from bsst_plugin.fit import Fit, add_options, check_options
 from bsst_plugin.models.blur_path import BlurPath
 from bsst_plugin.models.compact import CompactEncoder
 
@@ -40,12 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     network.requires_grad_(False)
     blur_path = network.encoder.blur_path.requires_grad_()
     fit = Fit(network, args.out, cfg.pretty_text, vars(args), args.steps, args.lr)
-
-    def clips(split: str, dataset: dict, count: int) -> list[PathClip]:
-        return made(ClipFiles(fit.clips / split, network, dataset, count, PathClip))
-
-    training = clips('train', cfg.train_dataloader.dataset, args.clips)
-    unseen = clips('val', cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length)
+    training, validation = both_splits(fit.clips, network, cfg, args.clips, PathClip)
+    unseen = [stack([clip]) for clip in validation]
 
     def batch_loss() -> Tensor:
         chosen = torch.randint(args.clips, (args.batch,)).tolist()
@@ -57,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     for step in fit.steps(batch_loss):
         likeliest, best = _explained(fit.averaged.module.encoder.blur_path, unseen)
-        print(f'{step} steps: {likeliest:.2f} dB of the blur explained, at most {best:.2f} dB')
+        explains = f'{likeliest:.2f} dB of the blur explained, at most {best:.2f} dB'
+        print(f'{step} steps: {explains}', flush=True)
         fit.write({'step': step, 'explained': likeliest, 'at_most': best})
     fit.finish()
 
@@ -66,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _explained(blur_path: BlurPath, unseen: list[PathClip]) -> tuple[float, float]:
     """Means over clips, of the likeliest path and the best one."""
     values = []
-    for one in unseen:
-        clip = stack([one])
+    for clip in unseen:
         logits = blur_path(clip.evidence())
         values.append(torch.stack(explained(logits, clip.errors.flatten(0, 1).float())))
     likeliest, best = torch.stack(values).mean(0).tolist()
@@ -78,18 +73,9 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train the part of a small network that tells from the blur how things moved.'
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')
-    parser.add_argument('--clips', type=int, default=3600, help='1 MB of disk each (default: 3600)')
-    parser.add_argument('--steps', type=int, default=4000)
-    parser.add_argument('--batch', type=int, default=4, help='clips of a step (default: 4)')
-    parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')
-    parser.add_argument(
-        '--bf16', action='store_true', help='in bfloat16: a CPU with AVX-512 BF16 is faster so'
-    )
+    add_options(parser, clips=3600, clip_size='1 MB of disk each', steps=4000, batch=4)
     args = parser.parse_args(argv)
-    if min(args.clips, args.steps, args.batch) < 1 or args.lr <= 0:
-        raise UserError('--clips, --steps and --batch must be at least 1, --lr above 0')
+    check_options(args)
     return args
 
 

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, made, stack
+from bsst_plugin.datasets.clip_files import Clip, Rendered, both_splits, stack
 from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
-from bsst_plugin.fit import Fit
+from bsst_plugin.fit import Fit, add_options, check_options
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import CompactDecoder
 
@@ -87,17 +87,15 @@ def _clips(
     device = next(network.parameters()).device
     gpu = device.type == 'cuda'
 
-    def rendered(split: str, dataset: dict, count: int) -> list[Rendered]:
-        kind = Rendered if gpu else Clip
-        clips = made(ClipFiles(folder / split, network, dataset, count, kind))
-        return [clip.map(lambda part: part.to(device)) for clip in clips] if gpu else clips
-
     def complete(clips: Sequence[Rendered]) -> Clip:
         batch = stack(clips)
         return batch if isinstance(batch, Clip) else Clip.of(network, batch)
 
-    training = rendered('train', cfg.train_dataloader.dataset, args.clips)
-    validation = rendered('val', cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length)
+    kind = Rendered if gpu else Clip
+    training, validation = (
+        [clip.map(lambda part: part.to(device)) for clip in clips]
+        for clips in both_splits(folder, network, cfg, args.clips, kind)
+    )
 
     def batch() -> Clip:
         chosen = [training[i] for i in torch.randint(args.clips, (args.batch,)).tolist()]
@@ -149,8 +147,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train a small network on clips that are rendered once.'
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('out', type=Path, metavar='OUT', help='checkpoint to write; must be new')
+    clip_size = '22 MB of disk each, 1 MB on a GPU'
+    add_options(parser, clips=800, clip_size=clip_size, steps=3000, batch=8)
     parser.add_argument(
         '--start', type=Path, metavar='FILE', help='checkpoint to start from, of what fits'
     )
@@ -158,24 +156,14 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--frames', action='store_true', help='train encoder and decoder alone, frame by frame'
     )
     parser.add_argument(
-        '--clips', type=int, default=800, help='22 MB of disk each, 1 MB on a GPU (default: 800)'
-    )
-    parser.add_argument('--steps', type=int, default=3000)
-    parser.add_argument('--batch', type=int, default=8, help='clips of a step (default: 8)')
-    parser.add_argument(
         '--crop',
         type=int,
         default=64,
         help='pixels of a part of a clip, while the whole network is trained: a multiple of 64, '
         'a window of the transformer (default: 64)',
     )
-    parser.add_argument('--lr', type=float, default=2e-3, help='largest learning rate')
-    parser.add_argument(
-        '--bf16', action='store_true', help='in bfloat16: a CPU with AVX-512 BF16 is faster so'
-    )
     args = parser.parse_args(argv)
-    if min(args.clips, args.steps, args.batch) < 1 or args.lr <= 0:
-        raise UserError('--clips, --steps and --batch must be at least 1, --lr above 0')
+    check_options(args)
     if args.crop < 64 or args.crop % 64:
         raise UserError(f'--crop must be a multiple of 64, not {args.crop}')
     return args

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from mmagic.registry import DATASETS
+from mmengine.config import Config
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -168,6 +169,21 @@ def made(files: ClipFiles[_P]) -> list[_P]:
     for _ in track(loader, f'Rendering clips, {files.folder.name}', len(files)):
         pass
     return [files[index] for index in range(len(files))]
+
+
+def both_splits(
+    folder: Path, network: BSSTNet, cfg: Config, count: int, kind: type[_P]
+) -> tuple[list[_P], list[_P]]:
+    """The first ``count`` clips of a config's training set and all of its validation set."""
+    sets = (
+        ('train', cfg.train_dataloader.dataset, count),
+        ('val', cfg.val_dataloader.dataset, cfg.val_dataloader.dataset.length),
+    )
+    training, validation = (
+        made(ClipFiles(folder / split, network, dataset, length, kind))
+        for split, dataset, length in sets
+    )
+    return training, validation
 
 
 def _drop(_: object) -> None:
