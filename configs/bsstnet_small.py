@@ -49,7 +49,8 @@ train_dataloader = dict(
         # A multiple of 64, a window: others are padded to it, which costs time. On frames of 64
         # the flow is poor.
         settings=dict(num_frames=8, size=128, blur=(4.0, 26.0)),
-        capture=capture,
+        # What is hard in real video is not all rendered.
+        capture=dict(capture, video_share=0.5),
         pipeline=[
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='horizontal'),
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='vertical'),

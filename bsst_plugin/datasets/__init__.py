@@ -12,15 +12,9 @@ from .blur_synthesis import (
 from .capture import Capture, CaptureSettings, Response, random_capture, random_response
 from .demo import DEMO_CLIPS, DEMO_SETTINGS, render_demo_clips
 from .mean_kernel import mean_kernel
+from .photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, Photograph, find_photographs
 from .random_scene import RandomMotion, random_motion, random_scene, scene_over
-from .render import (
-    DEFAULT_CLIPS,
-    TEST_PHOTOGRAPHS,
-    TRAIN_PHOTOGRAPHS,
-    Photograph,
-    find_photographs,
-    render_dataset,
-)
+from .render import DEFAULT_CLIPS, render_dataset
 from .rendered_clips import RenderedClips
 from .resumable import ResumableSampler, SeededFramesDataset
 from .transforms import LoadFrames

@@ -7,34 +7,13 @@ import pytest
 import bsst_plugin.datasets.render as render_module
 from bsst_plugin.datasets import (
     TEST_PHOTOGRAPHS,
-    TRAIN_PHOTOGRAPHS,
     BlurSettings,
-    find_photographs,
     render_dataset,
 )
 from bsst_plugin.errors import UserError
 
 SETTINGS = BlurSettings(num_frames=3, size=32, blur=(3, 6))
 CLIPS = {'train': 2, 'test': 2}
-
-
-def write_photo(path, seed, h=48, w=60, alpha=False):
-    rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (w, h))
-    if alpha:
-        mask = np.zeros((h, w), np.uint8)
-        cv2.circle(mask, (w // 2, h // 2), h // 3, 255, -1)
-        image = np.dstack((image, mask))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    for seed in range(8):
-        write_photo(tmp_path / 'photos' / f'sub{seed % 2}' / f'holiday.{seed}.png', seed)
-    write_photo(tmp_path / 'photos' / 'stamp.png', 100, 20, 20, alpha=True)
-    return tmp_path / 'photos'
 
 
 def content(folder):
@@ -97,14 +76,6 @@ def test_read_by_mmagic(tmp_path):
     np.testing.assert_array_equal(item['data_samples'].gt_img[2].permute(1, 2, 0), last)
 
 
-def test_bundled_split():
-    assert not set(TEST_PHOTOGRAPHS) & set(TRAIN_PHOTOGRAPHS)
-    split = find_photographs(None, BlurSettings())
-    assert [photo.path.name for photo in split['test']] == list(TEST_PHOTOGRAPHS)
-    assert [photo.path.name for photo in split['train']] == list(TRAIN_PHOTOGRAPHS)
-    assert all(photo.load().shape[2] == 3 for photos in split.values() for photo in photos)
-
-
 def test_test_photographs_never_appear_in_train(tmp_path, photos, monkeypatch):
     loaded = {}
     load, job_render = render_module.Photograph.load, render_module._Job.render
@@ -132,33 +103,7 @@ def test_test_photographs_never_appear_in_train(tmp_path, photos, monkeypatch):
             assert {path.name for path in loaded['test']} <= set(TEST_PHOTOGRAPHS)
 
 
-def test_folder_split(tmp_path, photos):
-    def names(split):
-        return {photo.path.name for photo in split}
-
-    before = find_photographs(photos, SETTINGS)
-    assert len(before['train']) + len(before['test']) == 9
-    assert [p.transparent for s in before.values() for p in s].count(True) == 1
-    for seed in range(10, 60):
-        write_photo(photos / f'{seed}.jpg', seed)
-    (photos / 'copy.png').write_bytes((photos / 'sub0' / 'holiday.0.png').read_bytes())
-    after = find_photographs(photos, SETTINGS)
-    assert len(after['train']) + len(after['test']) == 59  # the copy counts once
-    assert 3 <= len(after['test']) <= 22
-    moved = names(before['train']) & names(after['test'])
-    assert not moved or len(before['test']) == 1
-
-
-def test_two_photographs_are_enough(tmp_path):
-    for first in range(0, 20, 2):
-        folder = tmp_path / str(first)
-        for seed in (first, first + 1):
-            write_photo(folder / f'{seed}.png', seed)
-        split = find_photographs(folder, SETTINGS)
-        assert len(split['train']) == len(split['test']) == 1
-
-
-def test_nothing_is_done_twice_or_overwritten(tmp_path, photos):
+def test_nothing_is_done_twice_or_overwritten(tmp_path, photos, write_photo):
     dst = tmp_path / 'data'
     assert render(dst, photos) is True
     before = {path: path.stat().st_mtime_ns for path in dst.rglob('*')}
@@ -208,20 +153,3 @@ def test_record_tells_what_was_rendered(tmp_path, photos):
     assert record['settings']['num_frames'] == 3
     named = [set(record['photographs'][split].values()) for split in ('train', 'test')]
     assert len(named[0] | named[1]) == 9 and not named[0] & named[1]
-
-
-def test_unusual_images(tmp_path):
-    folder = tmp_path / 'photos'
-    for seed in range(4):
-        write_photo(folder / f'{seed}.png', seed)
-    gray = np.random.default_rng(0).integers(0, 256, (48, 60), dtype=np.uint8)
-    assert cv2.imwrite(str(folder / 'gray.jpg'), gray)
-    opaque = np.full((48, 60, 4), 255, np.uint8)  # alpha, but nothing to see through
-    assert cv2.imwrite(str(folder / 'opaque.png'), opaque)
-    (folder / 'notes.txt').write_text('no image')
-    (folder / '._0.png').write_bytes(b'left by a file manager')
-    split = find_photographs(folder, SETTINGS)
-    found = {p.path.name: p for photos in split.values() for p in photos}
-    assert len(found) == 6
-    assert found['gray.jpg'].load().shape == (48, 60, 3)
-    assert not found['opaque.png'].transparent and found['opaque.png'].load().shape == (48, 60, 3)
