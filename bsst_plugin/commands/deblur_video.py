@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,19 +14,18 @@ import av.error
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
-from bsst_plugin import __version__
 from bsst_plugin.checkpoints.load import LoadedNetwork, load_network
 from bsst_plugin.cli import run
 from bsst_plugin.commands.deblur_video_arguments import VIEWS, parse_args
+from bsst_plugin.commands.job_record import describe, job_settings, read_plan
 from bsst_plugin.commands.looks import keep_pairs, to_8_bits, write_job_report, write_preview
+from bsst_plugin.commands.progress import progress_bar
 from bsst_plugin.commands.targets import Targets, plan_targets
 from bsst_plugin.errors import UserError
 from bsst_plugin.inference.clip_plan import ClipPlan, choose_plan
 from bsst_plugin.inference.memory import parse_size, peak_memory
 from bsst_plugin.inference.partial import PartialRun
-from bsst_plugin.inference.tiling import Tiling
 from bsst_plugin.inference.video import FinishedClip, VideoDeblurring
 from bsst_plugin.ops.precision import bfloat16_is_fast
 from bsst_plugin.video import (
@@ -85,7 +83,7 @@ def deblur_video(argv: Sequence[str] | None = None) -> None:
             _process(args, deblurring, targets, writers, job, console)
             if targets.report is not None:
                 seconds = time.perf_counter() - begin
-                described = _describe(args, loaded, plan, device, seconds)
+                described = describe(args, loaded, plan, device, seconds)
                 with _named(targets.report):
                     write_job_report(targets.report, job, source, described)
             for writer in reversed(writers.values()):  # the output last: with it, all is done
@@ -141,11 +139,11 @@ def _start(
     """Decide how to cut the video, or go on as an earlier run decided."""
     amp = _precision(args.amp, device)
     views = {show: VIEWS[show] for show in args.show if show in VIEWS}
-    settings = _settings(args, loaded, device)
+    settings = job_settings(args, loaded, device)
     if args.resume and job.finished:
         job.lock()
         job.check(settings, source.files)
-        plan = _read_plan(job.state()['plan'])
+        plan = read_plan(job.state()['plan'])
         deblurring = VideoDeblurring(loaded.network, source, plan, amp, views)
         job.check_read(source.files, deblurring.read_until(job.finished))
         return deblurring
@@ -179,7 +177,7 @@ def _process(
     source = deblurring.source
     first = job.finished
     total = len(source.times)
-    with _progress_bar(console) as bar:
+    with progress_bar(console) as bar:
         if targets.preview is not None:
             write_preview(targets.preview, job.folder, args.preview, deblurring, bar)
             console.print(f'preview: {targets.preview}')
@@ -261,73 +259,6 @@ def _named(report: Path) -> Iterator[None]:
     except OSError as error:
         reason = 'no space left' if error.errno == errno.ENOSPC else error.strerror
         raise UserError(f'{report}: cannot be written ({reason})') from error
-
-
-def _progress_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        TextColumn('{task.completed:.0f} of {task.total:.0f}'),
-        _Rate(''),
-        TimeRemainingColumn(),
-        console=console,
-        speed_estimate_period=600,
-    )
-
-
-class _Rate(TextColumn):
-    """Frames per second of this run."""
-
-    def render(self, task: Task) -> Any:
-        begun = task.fields.get('begun', 0)
-        if task.elapsed and task.completed > begun:
-            self.text_format = f'{(task.completed - begun) / task.elapsed:.2f} frames/s'
-        return super().render(task)
-
-
-def _settings(
-    args: argparse.Namespace, loaded: LoadedNetwork, device: torch.device
-) -> dict[str, Any]:
-    """What has to be the same when a run is resumed."""
-    return {
-        'version': __version__,
-        'checkpoint': hashlib.sha256(loaded.checkpoint.read_bytes()).hexdigest()[:16],
-        'config': hashlib.sha256(loaded.config.encode()).hexdigest()[:16],
-        'device': device.type,
-        'amp': args.amp,
-        'max-memory': args.max_memory,
-        'codec': args.codec,
-        'crf': args.crf,
-        'fps': str(args.fps),
-        'show': sorted(args.show),
-        'report': args.report is not None,
-    }
-
-
-def _describe(
-    args: argparse.Namespace,
-    loaded: LoadedNetwork,
-    plan: ClipPlan,
-    device: torch.device,
-    seconds: float,
-) -> dict[str, object]:
-    """The settings for the report."""
-    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
-    return {
-        'output': args.output or 'beside the input',
-        'checkpoint': loaded.checkpoint,
-        'network': f'{type(loaded.network).__name__}, {parameters / 1e6:.2f} M parameters',
-        'device': f'{device}{", mixed precision" if args.amp else ""}',
-        'frames at a time': plan.num_frames,
-        'tiles': f'at most {plan.tiling.tile} x {plan.tiling.tile}, {plan.tiling.overlap} shared',
-        'memory': f'{peak_memory(device) / 1e9:.2f} GB (limit: {args.max_memory or "none given"})',
-        'time': f'{seconds:.1f} s',
-        'version': __version__,
-    }
-
-
-def _read_plan(state: dict[str, Any]) -> ClipPlan:
-    return ClipPlan(**{**state, 'tiling': Tiling(**state['tiling'])})
 
 
 def _check_views(loaded: LoadedNetwork, shows: Sequence[str]) -> None:
