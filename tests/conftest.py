@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -133,3 +134,20 @@ def load_script():
 def formula(load_script):
     """The module that makes the weights and clips behind the parity fixtures."""
     return load_script('tests/data/parity/formula.py')
+
+
+@pytest.fixture(scope='session')
+def write_photo():
+    """Write an image of random colours, with a round outline if ``alpha``."""
+
+    def write(path, seed, h=48, w=60, alpha=False):
+        rng = np.random.default_rng(seed)
+        image = cv2.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (w, h))
+        if alpha:
+            mask = np.zeros((h, w), np.uint8)
+            cv2.circle(mask, (w // 2, h // 2), h // 3, 255, -1)
+            image = np.dstack((image, mask))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), image)
+
+    return write

@@ -18,13 +18,10 @@ def main(load_script):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path, write_photo):
     folder = tmp_path / 'photos'
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        image = cv2.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (60, 50))
-        assert cv2.imwrite(str(folder / f'{i}.png'), image)
+    for seed in range(3):
+        write_photo(folder / f'{seed}.png', seed, 50, 60)
     return folder
 
 
