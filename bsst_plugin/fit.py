@@ -88,7 +88,7 @@ class Fit:
         self.trained = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr, betas=(0.9, 0.99), weight_decay=0)
         momentum = min(0.5, 1 / (AVERAGED * steps))
-        self.averaged = ExponentialMovingAverage(network, momentum=momentum)
+        self.averaged = ExponentialMovingAverage(network, momentum=momentum).eval()
         self.log, self.state, self.clips = (
             out.with_suffix(end) for end in ('.jsonl', '.state', '.clips')
         )

@@ -20,7 +20,13 @@ model = dict(
         backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=4)),
         fusion=dict(in_channels=3 * channels, channels=channels, conv_groups=1, num_groups=0),
         neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
-        decoder=dict(_delete_=True, type='CompactDecoder', channels=channels, num_blocks=4),
+        decoder=dict(
+            _delete_=True,
+            type='CompactDecoder',
+            channels=channels,
+            num_blocks=4,
+            second_blocks=2,
+        ),
     ),
     pixel_loss=dict(_delete_=True, type='FrameRMSELoss', eps=1e-3),
 )

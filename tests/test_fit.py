@@ -60,6 +60,12 @@ def test_the_written_weights_are_averages(fit, tmp_path):
     assert [json.loads(line)['step'] for line in lines] == list(range(2, STEPS + 1, 2))
 
 
+def test_averages_are_validated_as_they_are_used(fit):
+    training = fit()
+    assert training.network.training  # with dropout, if it has any
+    assert not training.averaged.module.training
+
+
 def test_interrupted_or_not_it_ends_the_same(fit, tmp_path):
     _, all_values = run(fit('a.pth'))
     _, first = run(fit('b.pth'), until=8)

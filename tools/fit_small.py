@@ -74,8 +74,10 @@ def _take_weights(network: BSSTNet, path: Path) -> None:
     }
     own = network.state_dict()
     fits = {name for name in own if name in state and state[name].shape == own[name].shape}
+    later = 'decoder.second_pass.'  # begins when the whole network is trained
     for part in ('encoder', 'decoder'):
-        if any(name.startswith(f'{part}.') and name not in fits for name in own):
+        needed = {name for name in own if name.startswith(f'{part}.') and later not in name}
+        if needed - fits:
             raise UserError(f'{path}: its {part} is not that of the config')
     network.load_state_dict({name: state[name] for name in fits}, strict=False)
 
@@ -115,19 +117,20 @@ def _part(clip: Rendered, args: argparse.Namespace) -> Rendered:
 
 
 def _output(network: BSSTNet, clips: Clip, args: argparse.Namespace) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of encoder and decoder alone, or of the network."""
+    """Output ``(n, t, 3, h, w)`` of encoder and first pass alone, or of the network."""
     n, t = clips.blurry.shape[:2]
     frames, candidates, hints = (
         part.flatten(0, 1) for part in (clips.input, clips.candidates.float(), clips.hints)
     )
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=args.bf16):
         encoded = network.encoder.encode(frames, candidates, hints)
-        refined = torch.zeros_like(encoded)
-        if not args.frames:
-            feature = encoded.unflatten(0, (n, t))
+        seen = (candidates, hints, encoded)
+        if args.frames:
+            _, residual = network.decoder.first_pass(*seen, torch.zeros_like(encoded))
+        else:
             flows = (clips.flows_forward, clips.flows_backward)
-            refined = network.refine(feature, *flows, clips.blur_map).flatten(0, 1)
-        residual = network.decoder(refined, (candidates, hints, encoded), t)
+            refined = network.refine(encoded.unflatten(0, (n, t)), *flows, clips.blur_map)
+            residual = network.decoder(refined.flatten(0, 1), (frames, *flows, *seen), t)
     return (frames + residual.float()).unflatten(0, (n, t))
 
 

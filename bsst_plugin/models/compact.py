@@ -5,7 +5,8 @@ far sooner to judge: it is shown what Richardson and Lucy's method makes of each
 exposures (``path_deconvolutions``), along the flow and along the path that the blur shows
 (``BlurPath``), what the neighbouring frames show there (``neighbour_differences``) and what tells
 the exposure (``path_contrast``), and says for each place how much of which to take. The method
-alone does harm where the exposure is another, at edges of moving things and to noise.
+alone does harm where the exposure is another, at edges of moving things and to noise. What that
+makes of all frames tells more, so that it chooses twice (``SecondPass``).
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 
 from bsst_plugin.models.blur_path import BlurPath, likeliest_path, path_evidence
 from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroed
+from bsst_plugin.models.mixture import SCALE, mixture, strength
 from bsst_plugin.models.motion_path import (
     frame_velocity,
     neighbour_differences,
     path_contrast,
     path_deconvolutions,
 )
+from bsst_plugin.models.second_pass import SecondPass
 
-SCALE = 4
 #: What is tried: blur of light as in cameras and of pixel values as in many averages of video,
 #: exposures in frames, lengths in parts of the path that the blur shows, and numbers of steps, few
 #: where it is noisy, many where it is not.
@@ -41,7 +43,8 @@ SPANS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 _SEEN_CHANNELS = 8  # that the encoder makes of the candidates of a pixel
 # Velocity, speed, contrasts, strength of each candidate, how neighbours disagree, path, its length
 # and how likely it and none is.
-HINTS = 3 + 4 * len(SPANS) + CANDIDATES + 2 + 5
+_PATH_HINT = 3 + 4 * len(SPANS) + CANDIDATES + 2
+HINTS = _PATH_HINT + 5
 
 
 @MODELS.register_module()
@@ -70,7 +73,7 @@ class CompactEncoder(BaseModule):
 
     def forward(
         self, frames: Tensor, flows_forward: Tensor, flows_backward: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Encode the clips of a batch.
 
         Args:
@@ -79,12 +82,13 @@ class CompactEncoder(BaseModule):
             flows_backward: ``(n, t-1, 2, h/4, w/4)``, frame i to frame i+1.
 
         Returns:
-            What the decoder takes up again: candidates ``(n*t, 3, k, h, w)``, see ``evidence``,
-            hints ``(n*t, d, h/4, w/4)`` and the feature; and the feature, ``(n*t, c, h/4, w/4)``.
+            What the decoder takes up again: all it was given, candidates ``(n*t, 3, k, h, w)``,
+            see ``evidence``, hints ``(n*t, d, h/4, w/4)`` and the feature; and the feature,
+            ``(n*t, c, h/4, w/4)``.
         """
         candidates, hints = self.evidence(frames, flows_forward, flows_backward)
         feature = in_chunks(self.encode, frames, candidates, hints)
-        return candidates, hints, feature, feature
+        return frames, flows_forward, flows_backward, candidates, hints, feature, feature
 
     @torch.no_grad()
     def evidence(
@@ -140,10 +144,9 @@ def _hints(
         torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / SCALE for way in (velocity, path)
     )
     gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
-    seen = torch.cat((candidates, gaps), dim=2).float()
-    strength = 20 * (F.avg_pool2d(seen.square().mean(1), SCALE) + 1e-8).sqrt()
+    changes = strength(torch.cat((candidates, gaps), dim=2))
     exposure = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
-    return torch.cat((motion, exposure, strength, seen_motion, likely), dim=1)
+    return torch.cat((motion, exposure, changes, seen_motion, likely), dim=1)
 
 
 @MODELS.register_module()
@@ -157,9 +160,10 @@ class CompactDecoder(BaseModule):
     Args:
         channels: Channels of the input, C of the paper.
         num_blocks: Number of channel attention blocks.
+        second_blocks: Number of those of a ``SecondPass``; none if 0.
     """
 
-    def __init__(self, channels: int = 48, num_blocks: int = 4) -> None:
+    def __init__(self, channels: int = 48, num_blocks: int = 4, second_blocks: int = 0) -> None:
         super().__init__()
         # A network whose single frames were trained first begins with what these give.
         self.merge = zeroed(conv3x3(channels, channels))
@@ -174,29 +178,39 @@ class CompactDecoder(BaseModule):
         )
         self.to_weights = zeroed(conv3x3(channels, CANDIDATES))
         self.to_frame = zeroed(conv3x3(channels, 3 * SCALE**2))
+        self.second_pass = None
+        if second_blocks:
+            self.second_pass = SecondPass(CANDIDATES, channels, second_blocks)
 
     def forward(self, feature: Tensor, skips: Sequence[Tensor], t: int) -> Tensor:
         """Decode the clips of a batch.
 
         Args:
             feature: ``(n*t, c, h/4, w/4)``, refined features.
-            skips: What the encoder returned: candidates, hints and feature.
-            t: Frames of a clip; each frame is decoded on its own.
+            skips: What the encoder returned: frames, flows, candidates, hints and feature.
+            t: Frames of a clip; the flows tell it, too.
 
         Returns:
             ``(n*t, 3, h, w)``, to be added to the frames.
         """
-        return in_chunks(self._decode, *skips, feature)
+        frames, flows_forward, flows_backward, candidates, hints, encoded = skips
+        x, first = self.first_pass(candidates, hints, encoded, feature)
+        if self.second_pass is None:
+            return first
+        velocity, path = (SCALE * hints[:, i : i + 2] for i in (0, _PATH_HINT))
+        ways, flows = (velocity, path), (flows_forward, flows_backward)
+        return self.second_pass(frames, first, x, candidates, ways, flows)
 
-    def _decode(
+    def first_pass(
         self, candidates: Tensor, hints: Tensor, encoded: Tensor, feature: Tensor
-    ) -> Tensor:
-        x = self.blocks(encoded + self.merge(feature))
+    ) -> tuple[Tensor, Tensor]:
+        """What the weights are chosen from, ``(b, c, h/4, w/4)``, and the first residual."""
+        x = in_chunks(self._merged, encoded, feature)
+        return x, in_chunks(self._mix, candidates, hints, x)
+
+    def _merged(self, encoded: Tensor, feature: Tensor) -> Tensor:
+        return self.blocks(encoded + self.merge(feature))
+
+    def _mix(self, candidates: Tensor, hints: Tensor, x: Tensor) -> Tensor:
         weights = self.to_guess(hints.to(x.dtype)) + self.to_weights(x)
         return mixture(candidates, weights) + F.pixel_shuffle(self.to_frame(x), SCALE)
-
-
-def mixture(candidates: Tensor, weights: Tensor) -> Tensor:
-    """``sum_k W_k D_k``, from ``(b, 3, k, h, w)`` and ``(b, k, h/4, w/4)`` to ``(b, 3, h, w)``."""
-    weights = F.interpolate(weights, scale_factor=SCALE, mode='bilinear')
-    return (candidates * weights[:, None]).sum(2)

@@ -5,6 +5,7 @@ straight line, whose direction and length the flows to the two neighbouring fram
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -60,7 +61,9 @@ def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def neighbour_differences(frames: Tensor, flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
+def neighbour_differences(
+    frames: Tensor, flows_forward: Tensor, flows_backward: Tensor, camera: bool = True
+) -> Tensor:
     """What the frames before and after show instead, moved like the camera and like the pixels.
 
     Where something passed in front of a resting background, the neighbours show the background
@@ -71,26 +74,29 @@ def neighbour_differences(frames: Tensor, flows_forward: Tensor, flows_backward:
         frames: ``(n, t, 3, h, w)`` in [0, 1].
         flows_forward: ``(n, t-1, 2, h/4, w/4)`` in pixels of that size, frame i+1 to frame i.
         flows_backward: ``(n, t-1, 2, h/4, w/4)``, frame i to frame i+1.
+        camera: Whether they are moved like the camera, too.
 
     Returns:
         ``(n*t, 3, 4, h, w)``, previous and next frame moved like the camera, then both moved like
-        the pixels, each less the frame, dtype of ``frames``; zero where there is no such frame;
-        carries no gradient.
+        the pixels, or the latter two only, each less the frame, dtype of ``frames``; zero where
+        there is no such frame; carries no gradient.
     """
     t = frames.shape[1]
     differences = []
     for step, flow in zip((-1, 1), flows_of_frames(flows_forward, flows_backward)[:2], strict=True):
         others = frames[:, (torch.arange(t) + step).clamp(0, t - 1)]
         parts = (part.flatten(0, 1) for part in (frames, others, flow))
-        differences.append(in_chunks(_differences, *parts))
+        differences.append(in_chunks(partial(_differences, camera=camera), *parts))
     return torch.stack(differences, dim=3).flatten(2, 3)
 
 
-def _differences(frames: Tensor, others: Tensor, flow: Tensor) -> Tensor:
-    """What ``others`` show instead, moved like the camera and the pixels, ``(b, 3, 2, h, w)``."""
-    camera = flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow)
+def _differences(frames: Tensor, others: Tensor, flow: Tensor, camera: bool) -> Tensor:
+    """What ``others`` show instead, moved like camera and pixels, ``(b, 3, 1 or 2, h, w)``."""
+    ways = [flow]
+    if camera:
+        ways.insert(0, flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow))
     moved = []
-    for way in (camera, flow):
+    for way in ways:
         full = 4 * F.interpolate(way, size=frames.shape[-2:], mode='bilinear')
         moved.append(flow_warp(others, full, 'border') - frames)
     return torch.stack(moved, dim=2)
@@ -135,10 +141,37 @@ def path_deconvolutions(
         last = now = light
         for step in range(1, max(iterations) + 1):
             ahead = (now * (now / last) ** _MOMENTUM).clamp(darkest, 1)
-            ratio = light / _mean_along(ahead, ends)
-            last, now = now, (ahead * _mean_along(ratio, ends)).clamp(darkest, 1)
+            last, now = now, _corrected(ahead, light, ends, darkest)
             if step in iterations:
                 results.append(now ** (1 / gamma) - values)
+    return torch.stack(results, dim=2).to(frames.dtype)
+
+
+@torch.no_grad()
+def path_corrections(
+    frames: Tensor, restored: Tensor, velocity: Tensor, assumed: Sequence[tuple[float, float]]
+) -> Tensor:
+    """What a step of Richardson and Lucy's method would still change in restored frames.
+
+    Where they, blurred along the path, give the frames, that is nothing.
+
+    Args:
+        frames: ``(b, 3, h, w)``, blurry frames in [0, 1].
+        restored: Same shape.
+        velocity: See :func:`path_deconvolutions`.
+        assumed: Pairs of gamma and exposure, see there.
+
+    Returns:
+        ``(b, 3, len(assumed), h, w)``, dtype of ``frames``; carries no gradient.
+    """
+    h, w = frames.shape[-2:]
+    full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')
+    values, now = (x.float().clamp(_DARKEST, 1) for x in (frames, restored))
+    results = []
+    for gamma, exposure in assumed:
+        ends = _path_ends(full, exposure)
+        better = _corrected(now**gamma, values**gamma, ends, _DARKEST**gamma)
+        results.append(better ** (1 / gamma) - now)
     return torch.stack(results, dim=2).to(frames.dtype)
 
 
@@ -210,6 +243,12 @@ def _path_ends(velocity: Tensor, exposure: float) -> Tensor:
     x, y = (exposure / 3 * velocity).unbind(1)
     ends = [sampling_grid(columns + s * x, rows + s * y, h, w) for s in (-1, 1)]
     return torch.cat(ends, dim=1)
+
+
+def _corrected(estimate: Tensor, light: Tensor, ends: Tensor, darkest: float) -> Tensor:
+    """``x A(I / (A x))`` of an estimate x of the sharp light."""
+    ratio = light / _mean_along(estimate, ends)
+    return (estimate * _mean_along(ratio, ends)).clamp(darkest, 1)
 
 
 def _mean_along(image: Tensor, ends: Tensor) -> Tensor:

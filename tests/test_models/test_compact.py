@@ -64,7 +64,8 @@ def test_encoder_is_its_description(randomise, frames, t):
     n = 2 // t
     flows = torch.randn(2, n, t - 1, 2, 3, 5)
     velocity = frame_velocity(*flows)
-    candidates, hints, encoded, feature = encoder(frames, *flows)
+    *given, candidates, hints, encoded, feature = encoder(frames, *flows)
+    assert all(map(torch.equal, given, (frames, *flows)))
     assert encoded is feature and feature.shape == (2, 6, 3, 5)
     clips = frames.view(n, t, 3, 12, 20)
     path, likely = likeliest_path(
@@ -102,15 +103,16 @@ def test_encoder_is_its_description(randomise, frames, t):
 
 
 @pytest.fixture
-def skips():
-    """Candidates, hints and the encoder's feature."""
+def skips(frames):
+    """A clip of two frames, its flows, candidates, hints and the encoder's feature."""
     hints = torch.randn(2, HINTS, 3, 5)
-    return torch.randn(2, 3, CANDIDATES, 12, 20), hints, torch.rand(2, 6, 3, 5)
+    candidates = torch.randn(2, 3, CANDIDATES, 12, 20)
+    return frames, *torch.randn(2, 1, 1, 2, 3, 5), candidates, hints, torch.rand(2, 6, 3, 5)
 
 
 def test_decoder_mixes_candidates(randomise, skips):
     decoder = randomise(CompactDecoder(channels=6, num_blocks=1))
-    candidates, hints, encoded = skips
+    *_, candidates, hints, encoded = skips
     feature = torch.rand(2, 6, 3, 5)
     out = decoder(feature, skips, 2)
     merge = decoder.merge
@@ -130,17 +132,30 @@ def cv2_resize(maps, factor):
     return torch.from_numpy(np.stack(images))
 
 
-def test_fresh_decoder_changes_nothing(skips):
-    out = CompactDecoder(6, 1)(torch.rand(2, 6, 3, 5), skips, 1)
+@pytest.mark.parametrize('second_blocks', [0, 1])
+def test_fresh_decoder_changes_nothing(skips, second_blocks):
+    out = CompactDecoder(6, 1, second_blocks)(torch.rand(2, 6, 3, 5), skips, 2)
     assert not out.any()
 
 
+def test_second_pass_is_told_of_the_first(randomise, skips):
+    decoder = randomise(CompactDecoder(channels=6, num_blocks=1, second_blocks=1)).eval()
+    frames, forward, backward, candidates, hints, encoded = skips
+    feature = torch.rand(2, 6, 3, 5)
+    x, first = decoder.first_pass(candidates, hints, encoded, feature)
+    ways = 4 * hints[:, :2], 4 * hints[:, HINTS - 5 : HINTS - 3]
+    expected = decoder.second_pass(frames, first, x, candidates, ways, (forward, backward))
+    torch.testing.assert_close(decoder(feature, skips, 2), expected)
+    assert (expected - first).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('second_blocks', [0, 1])
 @pytest.mark.parametrize('size', [(16, 16), (33, 50)])
 @pytest.mark.parametrize('t', [1, 3])
-def test_in_a_network(tiny_generator, randomise, size, t):
+def test_in_a_network(tiny_generator, randomise, size, t, second_blocks):
     config = tiny_generator(
         encoder=dict(type='CompactEncoder', channels=8),
-        decoder=dict(type='CompactDecoder', channels=8),
+        decoder=dict(type='CompactDecoder', channels=8, second_blocks=second_blocks),
     )
     net = randomise(MODELS.build(config))
     clip = torch.rand(1, t, 3, *size)

@@ -12,6 +12,7 @@ from bsst_plugin.models.motion_path import (
     frame_velocity,
     neighbour_differences,
     path_contrast,
+    path_corrections,
     path_deconvolutions,
 )
 
@@ -21,7 +22,7 @@ def sample(image, y, x):
     return map_coordinates(image, [y, x], order=1, mode='nearest')
 
 
-def richardson_lucy(frame, velocity, gamma, exposure, steps):
+def richardson_lucy(frame, velocity, gamma, exposure, steps, start=None):
     """A frame ``(3, h, w)`` after so many steps, by another library."""
     y, x = np.mgrid[: frame.shape[1], : frame.shape[2]].astype(float)
     quarter = ((y + 0.5) / 4 - 0.5, (x + 0.5) / 4 - 0.5)  # where a pixel lies in the velocity
@@ -33,7 +34,7 @@ def richardson_lucy(frame, velocity, gamma, exposure, steps):
 
     darkest = 1 / 255
     light = frame.clip(darkest, 1) ** gamma
-    last = now = light
+    last = now = light if start is None else start.clip(darkest, 1) ** gamma
     for _ in range(steps):
         ahead = (now * (now / last) ** 0.9).clip(darkest**gamma, 1)
         last, now = now, (ahead * blur(light / blur(ahead))).clip(darkest**gamma, 1)
@@ -53,6 +54,33 @@ def test_deconvolutions_equal_another_library(b, rows, columns, seed):
         for k, setting in enumerate(product((2.2, 1.0), (0.3, 1.0), (1, 3))):
             expected = richardson_lucy(frame, way, *setting) - frame.clip(1 / 255, 1)
             np.testing.assert_allclose(out[index, :, k].numpy(), expected, atol=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))
+def test_corrections_equal_another_library(b, rows, columns, seed):
+    torch.manual_seed(seed)
+    frames, restored = torch.rand(2, b, 3, 4 * rows, 4 * columns)
+    velocity = torch.randn(b, 2, rows, columns)
+    assumed = ((2.2, 0.65), (1.0, 1.0))
+    out = path_corrections(frames, restored, velocity, assumed)
+    assert out.shape == (b, 3, 2, 4 * rows, 4 * columns)
+    for index in range(b):
+        frame, start, way = (x[index].double().numpy() for x in (frames, restored, velocity))
+        for k, setting in enumerate(assumed):
+            expected = richardson_lucy(frame, way, *setting, 1, start) - start.clip(1 / 255, 1)
+            np.testing.assert_allclose(out[index, :, k].numpy(), expected, atol=1e-3)
+
+
+def test_what_blurs_to_the_frame_needs_no_correction():
+    photo = torch.from_numpy(astronaut()[:128, :160].copy()).permute(2, 0, 1)[None] / 255
+    velocity = torch.zeros(1, 2, 32, 40)
+    velocity[:, 0] = 6 / 4
+    light = photo.clamp(min=1 / 255) ** 2.2
+    blurry = sum(light.roll(shift, 3) for shift in (-2, 0, 2)) / 3  # a third of the path apart
+    correction = path_corrections(blurry ** (1 / 2.2), photo, velocity, ((2.2, 1.0), (2.2, 0.5)))
+    right, wrong = correction[..., 8:-8].square().mean((0, 1, 3, 4))
+    assert right < 1e-6 < 1e-4 < wrong
 
 
 def test_what_rests_stays_as_it_is():
@@ -95,6 +123,8 @@ def test_neighbours_equal_another_library(n, t, rows, seed):
     forward, backward = torch.randn(2, n, t - 1, 2, rows, columns)
     out = neighbour_differences(frames, forward, backward)
     assert out.shape == (n * t, 3, 4, 4 * rows, 4 * columns)
+    by_pixels_only = neighbour_differences(frames, forward, backward, camera=False)
+    assert torch.equal(by_pixels_only, out[:, :, 2:])
     y, x = np.mgrid[: 4 * rows, : 4 * columns].astype(float)
     for clip, index in np.ndindex(n, t):
         frame = frames[clip, index].double().numpy()

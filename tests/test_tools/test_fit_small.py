@@ -70,8 +70,9 @@ def test_first_encoder_and_decoder_are_trained_then_all(
     parts = ('generator.encoder.', 'generator.decoder.')
     assert changed and all(name.startswith(parts) for name in changed)
     assert 'generator.decoder.merge.weight' not in changed
+    assert not any('second_pass' in name for name in changed)
     changed = {name for name in one if not torch.equal(frames[name], after[name])}
-    for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge'):
+    for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge', 'decoder.second_pass'):
         assert any(name.startswith(f'generator.{part}') for name in changed), part
 
 
@@ -113,6 +114,18 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert a.read_text() == b.read_text()
     a, b = (weights(tmp_path / name) for name in ('a.pth', 'b.pth'))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_weights_from_before_there_was_a_second_pass_are_a_start(
+    main, whole, one_photograph, tmp_path
+):
+    before = {name: x for name, x in weights(whole).items() if 'second_pass' not in name}
+    start, out = tmp_path / 'before.pth', tmp_path / 'out.pth'
+    torch.save({'state_dict': before}, start)
+    options = ['--clips', '1', '--steps', '1', '--lr', '1e-9', '--start', str(start)]
+    main([str(one_photograph), str(out), *options])
+    after = weights(out)
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
 
 
 def test_weights_of_another_network_are_refused(main, one_photograph, tmp_path):

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bsst_plugin.models.mixture import mixture, strength
+from bsst_plugin.models.motion_path import neighbour_differences, path_corrections
+from bsst_plugin.models.second_pass import SecondPass, agreement
+
+
+def products(parts, mean=np.mean):
+    """Correlations of all pairs of candidates ``(c, k, h, w)``, then the log of their powers."""
+    k = parts.shape[1]
+    power = [max(mean(parts[:, i] ** 2), 1e-9) for i in range(k)]
+    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    correlations = [
+        mean(parts[:, i] * parts[:, j]) / np.sqrt(power[i] * power[j]) for i, j in pairs
+    ]
+    return [*correlations, *((np.log(p) + 9) / 4 for p in power)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 9)
+)
+def test_agreement_equals_a_loop(b, k, rows, columns, seed):
+    torch.manual_seed(seed)
+    candidates = 0.1 * torch.randn(b, 3, k, 32 * rows, 32 * columns)
+    out = agreement(candidates)
+    each = k * (k + 1) // 2
+    assert out.shape == (b, 3 * each, rows, columns)
+    for index, row, column in np.ndindex(b, rows, columns):
+        parts = candidates[index].double().numpy()
+        near = parts[
+            ...,
+            32 * max(0, row - 1) : 32 * (row + 2),
+            32 * max(0, column - 1) : 32 * (column + 2),
+        ]
+        square = parts[..., 32 * row : 32 * (row + 1), 32 * column : 32 * (column + 1)]
+        expected = [*products(square), *products(near), *products(parts)]
+        found = out[index, :, row, column].numpy()
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_agreement_of_a_part_of_a_square():
+    # What is missing counts as zero; correlations do not change by that.
+    candidates = 0.1 * torch.randn(1, 3, 4, 20, 36)
+    out = agreement(candidates)
+    assert out.shape == (1, 30, 1, 2)
+    expected = products(candidates[0, ..., :32].double().numpy())[:6]
+    np.testing.assert_allclose(out[0, :6, 0, 0].numpy(), expected, atol=1e-4)
+    candidates[:, :, 1] = candidates[:, :, 0]
+    candidates[:, :, 2] = 0
+    found = agreement(candidates)[0, :3, 0, 0].tolist()
+    assert found == pytest.approx([1, 0, found[2]], abs=1e-4)
+
+
+@pytest.fixture
+def given_to_it():
+    """Two clips of two frames: frames, first residual, feature, candidates, ways, flows."""
+    torch.manual_seed(0)
+    frames = torch.rand(4, 3, 36, 40)
+    first = 0.1 * torch.randn(4, 3, 36, 40)
+    candidates = 0.1 * torch.randn(4, 3, 5, 36, 40)
+    ways = tuple(torch.randn(2, 4, 2, 9, 10))
+    flows = tuple(torch.randn(2, 2, 1, 2, 9, 10))
+    return frames, first, torch.randn(4, 6, 9, 10), candidates, ways, flows
+
+
+def test_fresh_one_leaves_the_first_mixture(given_to_it):
+    assert torch.equal(SecondPass(5, 6, 1).eval()(*given_to_it), given_to_it[1])
+
+
+def test_it_is_its_description(given_to_it, randomise):
+    second = randomise(SecondPass(5, 6, 1)).eval()
+    frames, first, feature, candidates, (velocity, path), flows = given_to_it
+    restored = frames + first
+    moved = neighbour_differences(restored.view(2, 2, 3, 36, 40), *flows)[:, :, 2:]
+    parts = (
+        candidates,
+        path_corrections(frames, restored, path, ((2.2, 1.0), (1.0, 1.0))),
+        path_corrections(frames, restored, velocity, ((2.2, 0.65), (1.0, 1.0))),
+        first[:, :, None],
+        moved,
+    )
+    mixed = torch.cat(parts, 2)
+    around = F.unfold(F.pad(frames, (2, 2, 2, 2), mode='replicate'), 5).view(4, 3, 25, 36, 40)
+    detail = frames - around.mean(2)
+    judged = second.judge(agreement(torch.cat((mixed, detail[:, :, None]), 2)))
+    judged = F.interpolate(judged, scale_factor=8, mode='bilinear')[..., :9, :10]
+    seen = F.pixel_unshuffle(second.see(4 * mixed.flatten(1, 2)), 4)
+    gap = (moved[:, :, 0] - moved[:, :, 1])[:, :, None]
+    inputs = torch.cat((seen, strength(torch.cat((mixed, gap), 2)), feature), 1)
+    x = second.blocks(F.leaky_relu(second.to_quarter(inputs) + judged, 0.1))
+    weights = second.to_weights(x) + second.judged_to_weights(F.leaky_relu(judged, 0.1))
+    out = second(*given_to_it)
+    torch.testing.assert_close(out, first + mixture(mixed, weights), atol=1e-4, rtol=1e-3)
+    with torch.no_grad():  # frame by frame
+        torch.testing.assert_close(second(*given_to_it), out, atol=1e-4, rtol=1e-3)
+
+
+def test_first_mixture_learns_from_what_the_second_makes_of_it(given_to_it, randomise):
+    second = randomise(SecondPass(5, 6, 1))
+    frames, first, feature, *rest = given_to_it
+    first.requires_grad_()
+    feature.requires_grad_()
+    second(frames, first, feature, *rest).sum().backward()
+    assert torch.equal(first.grad, torch.ones_like(first))  # what is made of it has none
+    assert feature.grad.any()
+    assert all(p.grad.any() for p in second.parameters())
