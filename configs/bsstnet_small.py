@@ -3,8 +3,10 @@
 #     python tools/fit_path.py configs/bsstnet_small.py work_dirs/path.pth
 #     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth --frames \
 #         --start work_dirs/path.pth
-#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/first.pth \
 #         --start work_dirs/frames.pth
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth --second \
+#         --start work_dirs/first.pth
 # What follows those is for a longer training, on clips that are always new:
 #     python tools/train.py configs/bsstnet_small.py --resume \
 #         --cfg-options load_from=work_dirs/small.pth

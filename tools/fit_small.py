@@ -3,13 +3,16 @@
     python tools/fit_path.py configs/bsstnet_small.py work_dirs/path.pth
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/frames.pth --frames \
         --start work_dirs/path.pth
-    python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth \
+    python tools/fit_small.py configs/bsstnet_small.py work_dirs/first.pth \
         --start work_dirs/frames.pth
+    python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth --second \
+        --start work_dirs/first.pth
 
 Some clips of the config's training set, and their flows, are made once and kept in OUT.clips, a
 folder beside OUT. On a CPU what else is not learned, restorations and what neighbours show, is kept
 there, too; a GPU computes that for each batch. First the encoder and decoder learn frame by frame,
-which is far faster, then the whole network. What the paths of the blur are is learned before, see
+which is far faster, then the whole network without its second pass, and last that alone: it has to
+see how well the first pass does. What the paths of the blur are is learned before, see
 tools/fit_path.py.
 
 At each of ten validations OUT, averages of the last weights, is written, and its figures go to
@@ -50,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
     if args.start is not None:
         _take_weights(network, args.start)
+    if args.second:
+        if network.decoder.second_pass is None:
+            raise UserError(f'{args.config}: its decoder has no second pass')
+        network.requires_grad_(False)
+        network.decoder.second_pass.requires_grad_(True)
     network.to('cuda' if torch.cuda.is_available() else 'cpu')
     fit = Fit(network, args.out, cfg.pretty_text, vars(args), args.steps, args.lr)
     batch, unseen = _clips(network, fit.clips, args, cfg)
@@ -74,7 +82,7 @@ def _take_weights(network: BSSTNet, path: Path) -> None:
     }
     own = network.state_dict()
     fits = {name for name in own if name in state and state[name].shape == own[name].shape}
-    later = 'decoder.second_pass.'  # begins when the whole network is trained
+    later = 'decoder.second_pass.'  # is trained last
     for part in ('encoder', 'decoder'):
         needed = {name for name in own if name.startswith(f'{part}.') and later not in name}
         if needed - fits:
@@ -117,20 +125,22 @@ def _part(clip: Rendered, args: argparse.Namespace) -> Rendered:
 
 
 def _output(network: BSSTNet, clips: Clip, args: argparse.Namespace) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of encoder and first pass alone, or of the network."""
+    """Output ``(n, t, 3, h, w)`` of what is trained: both passes, or the first, of frames or all."""
     n, t = clips.blurry.shape[:2]
     frames, candidates, hints = (
         part.flatten(0, 1) for part in (clips.input, clips.candidates.float(), clips.hints)
     )
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=args.bf16):
         encoded = network.encoder.encode(frames, candidates, hints)
-        seen = (candidates, hints, encoded)
-        if args.frames:
-            _, residual = network.decoder.first_pass(*seen, torch.zeros_like(encoded))
-        else:
+        seen, refined = (candidates, hints, encoded), torch.zeros_like(encoded)
+        if not args.frames:
             flows = (clips.flows_forward, clips.flows_backward)
-            refined = network.refine(encoded.unflatten(0, (n, t)), *flows, clips.blur_map)
-            residual = network.decoder(refined.flatten(0, 1), (frames, *flows, *seen), t)
+            feature = encoded.unflatten(0, (n, t))
+            refined = network.refine(feature, *flows, clips.blur_map).flatten(0, 1)
+        if args.second:
+            residual = network.decoder(refined, (frames, *flows, *seen), t)
+        else:
+            _, residual = network.decoder.first_pass(*seen, refined)
     return (frames + residual.float()).unflatten(0, (n, t))
 
 
@@ -155,8 +165,12 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--start', type=Path, metavar='FILE', help='checkpoint to start from, of what fits'
     )
-    parser.add_argument(
+    stage = parser.add_mutually_exclusive_group()
+    stage.add_argument(
         '--frames', action='store_true', help='train encoder and decoder alone, frame by frame'
+    )
+    stage.add_argument(
+        '--second', action='store_true', help='train the second pass alone, when all else is'
     )
     parser.add_argument(
         '--crop',
@@ -167,6 +181,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     check_options(args)
+    if args.second and args.start is None:
+        raise UserError('--second needs --start, a checkpoint whose first pass is trained')
     if args.crop < 64 or args.crop % 64:
         raise UserError(f'--crop must be a multiple of 64, not {args.crop}')
     return args

@@ -60,7 +60,6 @@ def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     return (to_next - to_previous) / neighbours
 
 
-@torch.no_grad()
 def neighbour_differences(
     frames: Tensor, flows_forward: Tensor, flows_backward: Tensor, camera: bool = True
 ) -> Tensor:
@@ -79,7 +78,7 @@ def neighbour_differences(
     Returns:
         ``(n*t, 3, 4, h, w)``, previous and next frame moved like the camera, then both moved like
         the pixels, or the latter two only, each less the frame, dtype of ``frames``; zero where
-        there is no such frame; carries no gradient.
+        there is no such frame.
     """
     t = frames.shape[1]
     differences = []
@@ -147,7 +146,6 @@ def path_deconvolutions(
     return torch.stack(results, dim=2).to(frames.dtype)
 
 
-@torch.no_grad()
 def path_corrections(
     frames: Tensor, restored: Tensor, velocity: Tensor, assumed: Sequence[tuple[float, float]]
 ) -> Tensor:
@@ -162,7 +160,7 @@ def path_corrections(
         assumed: Pairs of gamma and exposure, see there.
 
     Returns:
-        ``(b, 3, len(assumed), h, w)``, dtype of ``frames``; carries no gradient.
+        ``(b, 3, len(assumed), h, w)``, dtype of ``frames``.
     """
     h, w = frames.shape[-2:]
     full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')

@@ -80,7 +80,7 @@ class SecondPass(BaseModule):
         Returns:
             ``(n*t, 3, h, w)``, to be added to the frames.
         """
-        clips = (frames + first.detach()).unflatten(0, (len(flows[0]), -1))
+        clips = (frames + first).unflatten(0, (len(flows[0]), -1))
         neighbours = neighbour_differences(clips, *flows, camera=False)
         return in_chunks(self._again, frames, first, feature, candidates, neighbours, *ways)
 
@@ -94,12 +94,11 @@ class SecondPass(BaseModule):
         velocity: Tensor,
         path: Tensor,
     ) -> Tensor:
-        restored = frames + first.detach()
         corrections = [
-            path_corrections(frames, restored, way, assumed)
+            path_corrections(frames, frames + first, way, assumed)
             for way, assumed in ((path, PATH_CORRECTIONS), (velocity, FLOW_CORRECTIONS))
         ]
-        changed = first.detach()[:, :, None]
+        changed = first[:, :, None]
         candidates = torch.cat((candidates, *corrections, changed, neighbours), dim=2)
         judged = self.judge(agreement(torch.cat((candidates, _detail(frames)[:, :, None]), dim=2)))
         judged = F.interpolate(judged, scale_factor=AREA // SCALE, mode='bilinear')

@@ -38,7 +38,15 @@ def whole(main, one_photograph, fitted):
     return out
 
 
-@pytest.mark.parametrize('stage', ['fitted', 'whole'])
+@pytest.fixture(scope='module')
+def second(main, one_photograph, whole):
+    out = whole.with_name('second.pth')
+    options = ['--clips', '6', '--steps', '30', '--second', '--start', str(whole)]
+    main([str(one_photograph), str(out), *options])
+    return out
+
+
+@pytest.mark.parametrize('stage', ['fitted', 'whole', 'second'])
 def test_frames_come_out_sharper(stage, one_photograph, request):
     network = load_network(request.getfixturevalue(stage)).network
     dataset = dict(Config.fromfile(str(one_photograph)).train_dataloader.dataset, pipeline=[])
@@ -59,21 +67,24 @@ def weights(path):
     return torch.load(path, weights_only=True)['state_dict']
 
 
-def test_first_encoder_and_decoder_are_trained_then_all(
-    main, fitted, whole, one_photograph, tmp_path
+def test_encoder_and_decoder_are_trained_then_all_then_the_second_pass(
+    main, fitted, whole, second, one_photograph, tmp_path
 ):
     main(
         [str(one_photograph), str(tmp_path / 'one.pth'), '--clips', '1', '--steps', '1', '--frames']
     )
-    one, frames, after = map(weights, (tmp_path / 'one.pth', fitted, whole))
+    one, frames, after, last = map(weights, (tmp_path / 'one.pth', fitted, whole, second))
     changed = {name for name in one if not torch.equal(one[name], frames[name])}
     parts = ('generator.encoder.', 'generator.decoder.')
     assert changed and all(name.startswith(parts) for name in changed)
     assert 'generator.decoder.merge.weight' not in changed
     assert not any('second_pass' in name for name in changed)
     changed = {name for name in one if not torch.equal(frames[name], after[name])}
-    for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge', 'decoder.second_pass'):
+    for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge'):
         assert any(name.startswith(f'generator.{part}') for name in changed), part
+    assert not any('second_pass' in name for name in changed)
+    changed = {name for name in one if not torch.equal(after[name], last[name])}
+    assert changed == {name for name in one if 'second_pass' in name}
 
 
 def test_validations_are_logged(fitted):
@@ -83,9 +94,9 @@ def test_validations_are_logged(fitted):
     assert len({line['input/PSNR'] for line in lines}) == 1
 
 
-def test_nothing_but_weights_and_figures_is_left(fitted, whole):
-    names = sorted(path.name for path in fitted.parent.iterdir())
-    assert names == ['frames.jsonl', 'frames.pth', 'whole.jsonl', 'whole.pth']
+def test_nothing_but_weights_and_figures_is_left(fitted, whole, second):
+    names = sorted(path.stem for path in fitted.parent.iterdir())
+    assert names == [stem for stem in ('frames', 'second', 'whole') for _ in ('jsonl', 'pth')]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(
@@ -126,6 +137,17 @@ def test_weights_from_before_there_was_a_second_pass_are_a_start(
     main([str(one_photograph), str(out), *options])
     after = weights(out)
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+
+
+def test_a_second_pass_needs_a_first(main, one_photograph, whole, tmp_path):
+    out = str(tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='--second needs --start'):
+        main([str(one_photograph), out, '--second'])
+    config = tmp_path / 'config.py'
+    decoder = 'model = dict(generator=dict(decoder=dict(second_blocks=0)))'
+    config.write_text(f"_base_ = ['{one_photograph}']\n{decoder}\n")
+    with pytest.raises(UserError, match='config.py: its decoder has no second pass'):
+        main([str(config), out, '--second', '--start', str(whole)])
 
 
 def test_weights_of_another_network_are_refused(main, one_photograph, tmp_path):
