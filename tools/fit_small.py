@@ -125,7 +125,7 @@ def _part(clip: Rendered, args: argparse.Namespace) -> Rendered:
 
 
 def _output(network: BSSTNet, clips: Clip, args: argparse.Namespace) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of what is trained: both passes, or the first, of frames or all."""
+    """Output ``(n, t, 3, h, w)`` of both passes, or of the first, of frames alone or all."""
     n, t = clips.blurry.shape[:2]
     frames, candidates, hints = (
         part.flatten(0, 1) for part in (clips.input, clips.candidates.float(), clips.hints)
