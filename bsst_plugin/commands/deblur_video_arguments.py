@@ -76,7 +76,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         'output side by side; can be given several times',
     )
     parser.add_argument('--report', metavar='DIR', help='write a web page about the result there')
-    args = parser.parse_args(argv)
+    # OUTPUT may be left out, and may come after options.
+    args = parser.parse_intermixed_args(argv)
     args.show = list(dict.fromkeys(args.show))
     return args
 

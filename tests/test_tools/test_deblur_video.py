@@ -148,6 +148,13 @@ def test_few_and_small_frames(tmp_path, deblur, count, size):
     assert play(tmp_path / 'b.mkv').frames[0].shape == (*size, 3)
 
 
+def test_output_may_come_after_options(tmp_path, checkpoint, short_clips):
+    write_folder(tmp_path / 'in', moving_frames(3, 32, 32))
+    out = tmp_path / 'out'
+    command.deblur_video([str(tmp_path / 'in'), '--checkpoint', str(checkpoint), str(out)])
+    assert len(list(out.iterdir())) == 3
+
+
 def test_variable_rate(tmp_path, deblur, short_clips):
     times = [0, 40, 60, 200, 210, 500, 540, 580, 700]
     path = write_video(tmp_path / 'a.mp4', moving_frames(9), times=times)
