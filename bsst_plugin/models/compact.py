@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bsst_plugin.models.blur_path import BlurPath, likeliest_path, path_evidence
 from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroed
-from bsst_plugin.models.mixture import SCALE, mixture, strength
+from bsst_plugin.models.mixture import SCALE, mixture, seen, strength
 from bsst_plugin.models.motion_path import (
     frame_velocity,
     neighbour_differences,
@@ -116,10 +116,9 @@ class CompactEncoder(BaseModule):
 
     def encode(self, frames: Tensor, candidates: Tensor, hints: Tensor) -> Tensor:
         """The feature ``(b, c, h/4, w/4)`` of frames whose candidates and hints are known."""
-        # Scaled to about the size of the pixels' values: differences are small.
-        seen = F.pixel_unshuffle(self.see(SCALE * candidates.flatten(1, 2)), SCALE)
+        changes = F.pixel_unshuffle(seen(candidates, self.see), SCALE)
         pixels = F.pixel_unshuffle(frames, SCALE)
-        x = torch.cat((pixels, hints.to(seen.dtype), seen), dim=1)
+        x = torch.cat((pixels, hints.to(changes.dtype), changes), dim=1)
         return self.blocks(self.to_quarter(x))
 
 

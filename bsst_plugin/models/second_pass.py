@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from bsst_plugin.models.layers import CAB, LRELU_SLOPE, conv3x3, in_chunks, leaky_relu, zeroed
-from bsst_plugin.models.mixture import SCALE, mixture, strength
+from bsst_plugin.models.mixture import SCALE, mixture, seen, strength
 from bsst_plugin.models.motion_path import neighbour_differences, path_corrections
 from bsst_plugin.ops.precision import no_autocast
 
@@ -100,13 +100,13 @@ class SecondPass(BaseModule):
         ]
         changed = first[:, :, None]
         candidates = torch.cat((candidates, *corrections, changed, neighbours), dim=2)
-        judged = self.judge(agreement(torch.cat((candidates, _detail(frames)[:, :, None]), dim=2)))
+        judged = self.judge(agreement(candidates, _detail(frames)[:, :, None]))
         judged = F.interpolate(judged, scale_factor=AREA // SCALE, mode='bilinear')
         judged = judged[..., : feature.shape[-2], : feature.shape[-1]]
-        seen = F.pixel_unshuffle(self.see(SCALE * candidates.flatten(1, 2)), SCALE)
+        pixels = F.pixel_unshuffle(seen(candidates, self.see), SCALE)
         gap = candidates[:, :, -2:-1] - candidates[:, :, -1:]  # how the neighbours disagree
-        size = strength(torch.cat((candidates, gap), dim=2)).to(seen.dtype)
-        x = self.to_quarter(torch.cat((seen, size, feature.to(seen.dtype)), dim=1)) + judged
+        parts = (pixels, strength(candidates), strength(gap), feature)
+        x = self.to_quarter(torch.cat([part.to(pixels.dtype) for part in parts], dim=1)) + judged
         x = self.blocks(F.leaky_relu(x, LRELU_SLOPE))
         weights = self.to_weights(x)
         weights = weights + self.judged_to_weights(F.leaky_relu(judged, LRELU_SLOPE))
@@ -114,11 +114,11 @@ class SecondPass(BaseModule):
 
 
 @torch.no_grad()
-def agreement(candidates: Tensor) -> Tensor:
+def agreement(*candidates: Tensor) -> Tensor:
     """How strong candidates are and how any two of them correlate.
 
     Args:
-        candidates: ``(b, 3, k, h, w)``.
+        candidates: Each ``(b, 3, some, h, w)``, k in all.
 
     Returns:
         ``(b, 3 * k(k+1)/2, h', w')`` float32, h' and w' those of squares of ``AREA`` pixels,
@@ -126,16 +126,13 @@ def agreement(candidates: Tensor) -> Tensor:
         correlations, without taking off means, of all pairs, and the power of each candidate;
         carries no gradient.
     """
-    k = candidates.shape[2]
-    h, w = candidates.shape[-2:]
-    with no_autocast(candidates):
-        padded = F.pad(candidates.float(), (0, -w % AREA, 0, -h % AREA))
-        squares = padded.unflatten(4, (-1, AREA)).unflatten(3, (-1, AREA))
-        values = squares.permute(0, 3, 5, 2, 1, 4, 6).flatten(4)  # (b, h', w', k, 3*AREA^2)
+    with no_autocast(candidates[0]):
+        values = torch.cat([_in_squares(part.float()) for part in candidates], dim=3).flatten(4)
         products = values @ values.transpose(-1, -2) / values.shape[-1]
     square = products.flatten(3).permute(0, 3, 1, 2)  # (b, k*k, h', w')
     near = F.avg_pool2d(square, 3, 1, 1, count_include_pad=False)
     frame = square.mean((2, 3), keepdim=True).expand_as(square)
+    k = values.shape[3]
     first, second = torch.triu_indices(k, k, 1)
     parts = []
     for area in (square, near, frame):
@@ -144,6 +141,14 @@ def agreement(candidates: Tensor) -> Tensor:
         correlation = area[:, first, second] * (power[:, first] * power[:, second]).rsqrt()
         parts += [correlation, (power.log() + 9) / 4]
     return torch.cat(parts, dim=1)
+
+
+def _in_squares(x: Tensor) -> Tensor:
+    """``(b, 3, k, h, w)`` as ``(b, h', w', k, 3, AREA, AREA)``, a view; zero beyond the frame."""
+    rows, columns = (-side % AREA for side in x.shape[-2:])
+    if rows or columns:
+        x = F.pad(x, (0, columns, 0, rows))
+    return x.unflatten(4, (-1, AREA)).unflatten(3, (-1, AREA)).permute(0, 3, 5, 2, 1, 4, 6)
 
 
 def _detail(frames: Tensor) -> Tensor:
