@@ -143,9 +143,9 @@ def _hints(
         torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / SCALE for way in (velocity, path)
     )
     gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
-    changes = strength(torch.cat((candidates, gaps), dim=2))
     exposure = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
-    return torch.cat((motion, exposure, changes, seen_motion, likely), dim=1)
+    changes = (strength(candidates), strength(gaps))
+    return torch.cat((motion, exposure, *changes, seen_motion, likely), dim=1)
 
 
 @MODELS.register_module()
@@ -177,9 +177,9 @@ class CompactDecoder(BaseModule):
         )
         self.to_weights = zeroed(conv3x3(channels, CANDIDATES))
         self.to_frame = zeroed(conv3x3(channels, 3 * SCALE**2))
-        self.second_pass = None
-        if second_blocks:
-            self.second_pass = SecondPass(CANDIDATES, channels, second_blocks)
+        self.second_pass = (
+            SecondPass(CANDIDATES, channels, second_blocks) if second_blocks else None
+        )
 
     def forward(self, feature: Tensor, skips: Sequence[Tensor], t: int) -> Tensor:
         """Decode the clips of a batch.

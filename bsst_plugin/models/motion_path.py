@@ -96,8 +96,7 @@ def _differences(frames: Tensor, others: Tensor, flow: Tensor, camera: bool) -> 
         ways.insert(0, flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow))
     moved = []
     for way in ways:
-        full = 4 * F.interpolate(way, size=frames.shape[-2:], mode='bilinear')
-        moved.append(flow_warp(others, full, 'border') - frames)
+        moved.append(flow_warp(others, _of_pixels(way), 'border') - frames)
     return torch.stack(moved, dim=2)
 
 
@@ -130,8 +129,7 @@ def path_deconvolutions(
         ``(b, 3, len(gammas) * len(exposures) * len(iterations), h, w)``, the results less the
         frames, dtype of ``frames``; carries no gradient. Where nothing moves it is zero.
     """
-    h, w = frames.shape[-2:]
-    full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')
+    full = _of_pixels(velocity)
     values = frames.float().clamp(_DARKEST, 1)
     all_ends = [_path_ends(full, exposure) for exposure in exposures]
     results = []
@@ -162,8 +160,7 @@ def path_corrections(
     Returns:
         ``(b, 3, len(assumed), h, w)``, dtype of ``frames``.
     """
-    h, w = frames.shape[-2:]
-    full = 4 * F.interpolate(velocity.float(), size=(h, w), mode='bilinear')
+    full = _of_pixels(velocity)
     values, now = (x.float().clamp(_DARKEST, 1) for x in (frames, restored))
     results = []
     for gamma, exposure in assumed:
@@ -223,6 +220,11 @@ def _contrast(sums: Tensor, size: int) -> Tensor:
     count = sums[..., -1:]
     a, b = (sums[..., :-1] / (count + _FEW) + _LITTLE).log().chunk(2, dim=-1)
     return torch.cat((a - b, (a - a[..., -1:])[..., :-1], count / size), dim=-1)
+
+
+def _of_pixels(way: Tensor) -> Tensor:
+    """A way ``(b, 2, h/4, w/4)``, in pixels of that size, of each pixel: ``(b, 2, h, w)``."""
+    return 4 * F.interpolate(way.float(), scale_factor=4, mode='bilinear')
 
 
 def _path_ends(velocity: Tensor, exposure: float) -> Tensor:
