@@ -91,7 +91,7 @@ def test_bad_frames_give_exit_code_1(command, published, capsys, tmp_path, name)
     frames = sorted(path for path in src.rglob('*') if path.is_file())
     good = frames[1].read_bytes()
     frames[1].write_bytes(good[:-3])
-    assert command(name, src, dst, *arguments) == 1
+    assert command(name, src, *arguments, dst) == 1
     printed = capsys.readouterr()
     assert f'error: {frames[1]}: not a readable image' in printed.err
     assert 'left out' in printed.out and not list(dst.glob('test/*/*'))

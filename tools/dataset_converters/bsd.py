@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_arguments(parser)
     parser.add_argument('--exposure', choices=EXPOSURES, help='which part; needed to convert')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.check is None and args.exposure is None:
         raise UserError(f'choose a part of the set with --exposure: {", ".join(EXPOSURES)}')
     return run_converter(args, bsd(args.exposure or ''))

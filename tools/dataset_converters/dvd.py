@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    return run_converter(parser.parse_args(argv), dvd())
+    return run_converter(parser.parse_intermixed_args(argv), dvd())
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default='blur',
         help='which blurry version, see above (default: blur)',
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     return run_converter(args, gopro(args.source))
 
 
