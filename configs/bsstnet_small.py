@@ -59,7 +59,7 @@ train_dataloader = dict(
         settings=dict(num_frames=8, size=128, blur=(4.0, 26.0)),
         # What is hard in real video is not all rendered; averages of 3 frames, of which the
         # default has few, are those that can be undone.
-        capture=dict(capture, video_share=0.5, averaged_frames=(2, 9)),
+        capture=dict(capture, video_share=0.6, averaged_frames=(2, 9)),
         pipeline=[
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='horizontal'),
             dict(type='Flip', keys=['img', 'gt'], flip_ratio=0.5, direction='vertical'),

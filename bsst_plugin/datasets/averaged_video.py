@@ -8,8 +8,7 @@ seen through a camera that moves over it.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,27 +20,33 @@ from .blur_synthesis import BlurSettings, Layer, Scene
 from .capture import GAMMA, CaptureSettings, jerky, on_a_tripod, random_count
 from .random_scene import scene_over
 
-LONGEST = 240  # frames of a video that are kept
-SHORT_SIDE = 300  # pixels to which larger frames are reduced: video is compressed
+LONGEST = 480  # frames of a video that are kept
+SHORT_SIDE = 480  # pixels to which larger frames are reduced: video is compressed
 _CLOSEST = 1.3  # how much of a video is seen at least, in sizes of a frame
 _TRIES = 3  # places to look for motion
 _ENOUGH_MOTION = 1.5  # mean difference of blurry and sharp frames, of 255
 
 
+@dataclass(frozen=True)
 class Video:
-    """A video file, decoded once."""
+    """A decoded video.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: Its file.
+        frames: ``(t, h, w, 3)`` uint8 RGB.
+    """
 
-    @cached_property
-    def frames(self) -> np.ndarray:
-        """``(t, h, w, 3)`` uint8 RGB.
+    path: Path
+    frames: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> Video:
+        """Decode a file.
 
         Raises:
             UserError: It cannot be read.
         """
-        capture = cv2.VideoCapture(str(self.path))
+        capture = cv2.VideoCapture(str(path))
         frames: list[np.ndarray] = []
         while len(frames) < LONGEST:
             there, frame = capture.read()
@@ -52,8 +57,8 @@ class Video:
                 frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             frames.append(frame[..., ::-1])
         if not frames:
-            raise UserError(f'{self.path}: not a readable video; fetch it again')
-        return np.stack(frames)
+            raise UserError(f'{path}: not a readable video; fetch it again')
+        return cls(path, np.stack(frames))
 
 
 def averaged_clip(

@@ -35,7 +35,8 @@ class RenderedClips(Dataset):
     """Blurry and sharp clips of photographs, moving cut-outs and video, never the same one twice.
 
     Clip ``index`` depends on the seed, the split and ``index`` only, whichever worker renders it.
-    Pictures and videos are decoded when they are first needed and then kept in memory.
+    Videos are decoded at once, so that worker processes share them (3 GB are those of
+    ``photographs.py``); pictures when they are first needed. Both are then kept in memory.
 
     Args:
         data_root: Folder with ``SPLIT/backgrounds``, ``SPLIT/cutouts`` and ``SPLIT/videos``, made
@@ -171,7 +172,7 @@ def _videos(folder: Path) -> list[Video]:
             f'{folder}: no videos; fetch them with tools/dataset_converters/photographs.py, or '
             'set video_share to 0'
         )
-    return [Video(path) for path in paths]
+    return [Video.read(path) for path in paths]
 
 
 def _random_part(

@@ -16,7 +16,8 @@ from bsst_plugin.models.mixture import SCALE, mixture, seen, strength
 from bsst_plugin.models.motion_path import neighbour_differences, path_corrections
 from bsst_plugin.ops.precision import no_autocast
 
-AREA = 32  # pixels of a side of the squares in which the agreement of candidates is measured
+AREA = 16  # pixels of a side of the squares in which the agreement of candidates is measured
+_AREAS = (1, 3, 7)  # sides of the areas that are looked at, in squares, beside the whole frame
 #: Blur for which a restored frame is corrected, ``(gamma, part)`` of the path that the blur shows
 #: and ``(gamma, exposure)`` of the flow.
 PATH_CORRECTIONS = ((2.2, 1.0), (1.0, 1.0))
@@ -42,12 +43,13 @@ class SecondPass(BaseModule):
     def __init__(self, candidates: int, channels: int, num_blocks: int) -> None:
         super().__init__()
         count = candidates + _NEW
-        agreements = 3 * (count + 1) * (count + 2) // 2
+        agreements = (len(_AREAS) + 1) * (count + 1) * (count + 2) // 2
         self.see = nn.Sequential(nn.Conv2d(3 * count, _SEEN_CHANNELS, 1), leaky_relu())
         self.judge = nn.Sequential(
             nn.Dropout(_DROPPED),
             nn.Conv2d(agreements, _JUDGED_CHANNELS, 1),
             leaky_relu(),
+            _Rethought(_JUDGED_CHANNELS),
             nn.Conv2d(_JUDGED_CHANNELS, channels, 1),
         )
         inputs = _SEEN_CHANNELS * SCALE**2 + count + 1 + channels
@@ -113,6 +115,23 @@ class SecondPass(BaseModule):
         return first + mixture(candidates, weights)
 
 
+class _Rethought(nn.Module):
+    """What is judged of each square, plus what a second look at it adds: nothing at first.
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels, 1)
+        self.outer = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(b, c, h', w')``; same shape."""
+        return x + self.outer(F.leaky_relu(self.inner(x), LRELU_SLOPE))
+
+
 @torch.no_grad()
 def agreement(*candidates: Tensor) -> Tensor:
     """How strong candidates are and how any two of them correlate.
@@ -121,21 +140,21 @@ def agreement(*candidates: Tensor) -> Tensor:
         candidates: Each ``(b, 3, some, h, w)``, k in all.
 
     Returns:
-        ``(b, 3 * k(k+1)/2, h', w')`` float32, h' and w' those of squares of ``AREA`` pixels,
-        rounded up: of each square, of the 3 x 3 squares around it and of the whole frame the
-        correlations, without taking off means, of all pairs, and the power of each candidate;
+        ``(b, 4 * k(k+1)/2, h', w')`` float32, h' and w' those of squares of ``AREA`` pixels,
+        rounded up: of each square, of 3 x 3 and of 7 x 7 squares around it and of the whole frame
+        the correlations, without taking off means, of all pairs, and the power of each candidate;
         carries no gradient.
     """
     with no_autocast(candidates[0]):
         values = torch.cat([_in_squares(part.float()) for part in candidates], dim=3).flatten(4)
         products = values @ values.transpose(-1, -2) / values.shape[-1]
     square = products.flatten(3).permute(0, 3, 1, 2)  # (b, k*k, h', w')
-    near = F.avg_pool2d(square, 3, 1, 1, count_include_pad=False)
-    frame = square.mean((2, 3), keepdim=True).expand_as(square)
+    areas = [F.avg_pool2d(square, side, 1, side // 2, count_include_pad=False) for side in _AREAS]
+    areas.append(square.mean((2, 3), keepdim=True).expand_as(square))
     k = values.shape[3]
     first, second = torch.triu_indices(k, k, 1)
     parts = []
-    for area in (square, near, frame):
+    for area in areas:
         area = area.unflatten(1, (k, k))
         power = area.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2).clamp(min=_LEAST)
         correlation = area[:, first, second] * (power[:, first] * power[:, second]).rsqrt()

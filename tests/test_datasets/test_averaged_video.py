@@ -16,9 +16,7 @@ RESTING = CaptureSettings(tripod_share=1, averaged_frames=(3, 5), coded_share=1)
 
 def video(frames):
     """A video that has been decoded."""
-    out = Video(Path('video.mp4'))
-    out.__dict__['frames'] = np.asarray(frames, np.uint8)
-    return out
+    return Video(Path('video.mp4'), np.asarray(frames, np.uint8))
 
 
 def flat(values, side=48):
@@ -83,12 +81,12 @@ def test_a_moving_part_is_preferred():
 
 def test_a_file_is_read_and_reduced(tmp_path):
     path = tmp_path / 'a.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 25, (640, 480))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 25, (960, 720))
     for i in range(5):
-        writer.write(np.full((480, 640, 3), (10, 20, 100 + 20 * i), np.uint8))  # BGR
+        writer.write(np.full((720, 960, 3), (10, 20, 100 + 20 * i), np.uint8))  # BGR
     writer.release()
-    frames = Video(path).frames
-    assert frames.shape == (5, 300, 400, 3) and frames.dtype == np.uint8
+    frames = Video.read(path).frames
+    assert frames.shape == (5, 480, 640, 3) and frames.dtype == np.uint8
     expected = [(100 + 20 * i, 20, 10) for i in range(5)]
     np.testing.assert_allclose(frames.mean((1, 2)), expected, atol=3)
 
@@ -101,7 +99,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
         averaged_clip(flat([0] * 20, side=30), SHAPE, RESTING, rng)
     (tmp_path / 'a.mp4').write_bytes(b'no video')
     with pytest.raises(UserError, match=r'a\.mp4: not a readable video'):
-        _ = Video(tmp_path / 'a.mp4').frames
+        Video.read(tmp_path / 'a.mp4')
 
 
 def test_share_of_the_rendered_clips(tmp_path):
