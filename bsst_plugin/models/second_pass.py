@@ -148,16 +148,18 @@ def agreement(*candidates: Tensor) -> Tensor:
     with no_autocast(candidates[0]):
         values = torch.cat([_in_squares(part.float()) for part in candidates], dim=3).flatten(4)
         products = values @ values.transpose(-1, -2) / values.shape[-1]
-    square = products.flatten(3).permute(0, 3, 1, 2)  # (b, k*k, h', w')
-    areas = [F.avg_pool2d(square, side, 1, side // 2, count_include_pad=False) for side in _AREAS]
-    areas.append(square.mean((2, 3), keepdim=True).expand_as(square))
     k = values.shape[3]
     first, second = torch.triu_indices(k, k, 1)
+    own = products.diagonal(dim1=-2, dim2=-1)
+    square = torch.cat((products[..., first, second], own), dim=-1)
+    square = square.permute(0, 3, 1, 2)  # (b, k(k+1)/2, h', w')
+    areas = [F.avg_pool2d(square, side, 1, side // 2, count_include_pad=False) for side in _AREAS]
+    areas.append(square.mean((2, 3), keepdim=True).expand_as(square))
     parts = []
     for area in areas:
-        area = area.unflatten(1, (k, k))
-        power = area.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2).clamp(min=_LEAST)
-        correlation = area[:, first, second] * (power[:, first] * power[:, second]).rsqrt()
+        cross, power = area.split((len(first), k), dim=1)
+        power = power.clamp(min=_LEAST)
+        correlation = cross * (power[:, first] * power[:, second]).rsqrt()
         parts += [correlation, (power.log() + 9) / 4]
     return torch.cat(parts, dim=1)
 
