@@ -157,3 +157,13 @@ def psnr(first: list, second: list) -> float:
     """PSNR of two lists of frames."""
     errors = [np.square(a.astype(float) - b).mean() for a, b in zip(first, second, strict=True)]
     return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-9)))
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Names of what unfinished runs left in a folder."""
+    return [path.name for path in folder.iterdir() if 'partial' in path.name]
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """Content of the files of a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
