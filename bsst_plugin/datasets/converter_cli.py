@@ -11,8 +11,11 @@ from .official_layouts import Layout
 _MAX_LINES = 50  # of a kind; thousands of them help nobody
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all converters share."""
+def converter_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the arguments that all converters share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', metavar='SRC', nargs='?', help='unpacked folder, or .zip archive')
     parser.add_argument(
         'dst', metavar='DST', nargs='?', help='folder to make; nothing in it is overwritten'
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='copy frames, as PNG, where the default is links to those in SRC',
     )
     parser.add_argument('--check', metavar='DST', help='only check this converted folder')
+    return parser
 
 
 def run_converter(args: argparse.Namespace, layout: Layout) -> int:

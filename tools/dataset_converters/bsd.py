@@ -8,11 +8,10 @@ after the exposure times of the sharp and the blurry camera; they are trained on
 separately. The 8-bit RGB frames are converted, the raw ones are not.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.converter_cli import add_arguments, run_converter
+from bsst_plugin.datasets.converter_cli import converter_parser, run_converter
 from bsst_plugin.datasets.official_layouts import EXPOSURES, bsd
 from bsst_plugin.errors import UserError
 
@@ -29,10 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: A mistake to put right.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = converter_parser(__doc__)
     parser.add_argument('--exposure', choices=EXPOSURES, help='which part; needed to convert')
     args = parser.parse_intermixed_args(argv)
     if args.check is None and args.exposure is None:

@@ -9,11 +9,10 @@ under names that end in .png, which the readers used here decode by their conten
 files with the same pixels instead, several times as large.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.converter_cli import add_arguments, run_converter
+from bsst_plugin.datasets.converter_cli import converter_parser, run_converter
 from bsst_plugin.datasets.official_layouts import dvd
 
 
@@ -29,10 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: A mistake to put right.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = converter_parser(__doc__)
     return run_converter(parser.parse_intermixed_args(argv), dvd())
 
 

@@ -10,11 +10,10 @@ trained on `blur_gamma`; most papers since use `blur`. Train and test on the sam
 only numbers on the same one. Nothing but the folder's name tells them apart.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.converter_cli import add_arguments, run_converter
+from bsst_plugin.datasets.converter_cli import converter_parser, run_converter
 from bsst_plugin.datasets.official_layouts import gopro
 
 
@@ -30,10 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: A mistake to put right.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = converter_parser(__doc__)
     parser.add_argument(
         '--source',
         choices=('blur', 'blur_gamma'),
