@@ -134,7 +134,9 @@ class ClipFiles(Dataset, Generic[_P]):
         self, folder: Path, network: BSSTNet, dataset: dict, count: int, kind: type[_P]
     ) -> None:
         self.folder, self.network, self.count, self.kind = folder, network, count, kind
-        self.clips = DATASETS.build(dict(dataset, pipeline=[]))
+        # Where clips are missing: it decodes videos, here, so that workers share them.
+        complete = all(self._path(index).exists() for index in range(count))
+        self.clips = None if complete else DATASETS.build(dict(dataset, pipeline=[]))
 
     def __len__(self) -> int:
         return self.count
@@ -145,12 +147,15 @@ class ClipFiles(Dataset, Generic[_P]):
         Raises:
             UserError: The file cannot be written.
         """
-        path = self.folder / f'{index}.pt'
+        path = self._path(index)
         if not path.exists():
             clip = self._make(index)
             save(path, [part.contiguous() for part in vars(clip).values()])
         parts = torch.load(path, mmap=True, weights_only=True)
         return self.kind(*parts)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f'{index}.pt'
 
     def _make(self, index: int) -> _P:
         sample = self.clips[index]

@@ -61,6 +61,14 @@ def test_a_clip_is_made_once(files):
     assert Moving.made == 1
 
 
+def test_nothing_is_decoded_when_all_clips_are_there(files, network):
+    made(files(2))
+    complete = ClipFiles(files(2).folder, network, dict(type='NoSuchDataset'), 2, Clip)
+    assert all(map(same, made(complete), made(files(2))))
+    with pytest.raises(KeyError, match='NoSuchDataset'):
+        ClipFiles(files(2).folder, network, dict(type='NoSuchDataset'), 3, Clip)
+
+
 def test_it_has_what_the_encoder_computes_of_the_frames(files, network):
     clip = files(1)[0]
     sample = Moving([])[0]
