@@ -35,7 +35,7 @@ class RenderedClips(Dataset):
     """Blurry and sharp clips of photographs, moving cut-outs and video, never the same one twice.
 
     Clip ``index`` depends on the seed, the split and ``index`` only, whichever worker renders it.
-    Videos are decoded at once, so that worker processes share them (3 GB are those of
+    Videos are decoded at once, so that worker processes share them (5 GB are those of
     ``photographs.py``); pictures when they are first needed. Both are then kept in memory.
 
     Args:
