@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -136,7 +136,7 @@ class ClipFiles(Dataset, Generic[_P]):
         self.folder, self.network, self.count, self.kind = folder, network, count, kind
         # Where clips are missing: it decodes videos, here, so that workers share them.
         complete = all(self._path(index).exists() for index in range(count))
-        self.clips = None if complete else DATASETS.build(dict(dataset, pipeline=[]))
+        self.clips: Any = None if complete else DATASETS.build(dict(dataset, pipeline=[]))
 
     def __len__(self) -> int:
         return self.count
