@@ -27,7 +27,7 @@ env: $(STAMP) ## create the environment (VENV=..., PYTHON=...); does nothing the
 demo: env ## deblur rendered clips with the weights that ship, measure and show it (a minute)
 	@$(BIN)/python -W ignore::FutureWarning tools/demo.py $(ARGS)
 
-demo-train: env ## train a small model from scratch on rendered clips, test and show it (3 minutes)
+demo-train: env ## train a small model from scratch on rendered clips, test and show it (3 to 6 minutes)
 	@$(BIN)/python -W ignore::FutureWarning tools/demo_train.py $(ARGS)
 
 compare: env ## train five methods for MINUTES=9 each and write docs/comparison.md (an hour)
