@@ -62,12 +62,21 @@ def read_config(path: str) -> Config:
         raise UserError(f'{path}: not a config ({type(error).__name__}: {reason})') from error
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(
+    path: str,
+    options: dict | None = None,
+    work_dir: str | None = None,
+    launcher: str = 'none',
+    amp: bool = False,
+) -> Config:
     """Config file and command line as one config.
 
     Args:
-        args: Parsed arguments: ``config``, those of :func:`add_common_arguments`, and ``amp``
-            where the command has it.
+        path: The file.
+        options: What ``--cfg-options`` sets.
+        work_dir: See :func:`add_common_arguments`.
+        launcher: See :func:`add_common_arguments`.
+        amp: Whether to train in mixed precision.
 
     Returns:
         The config, its components registered.
@@ -75,13 +84,13 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: There is no such config file, or it is not one.
     """
-    cfg = read_config(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg = read_config(path)
+    if options:
+        cfg.merge_from_dict(options)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     register_all_modules(init_default_scope=True)
-    if getattr(args, 'amp', False):
+    if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if not torch.cuda.is_available():

@@ -1,6 +1,5 @@
 """From a command line to a config."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ CONFIG = Path(__file__).resolve().parents[1] / 'configs/bsstnet_gopro.py'
 @pytest.mark.parametrize('gpu', [False, True])
 def test_half_precision_is_for_gpus(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    args = Namespace(config=CONFIG, cfg_options=None, launcher='none', work_dir=None, amp=False)
-    cfg = load_config(args)
+    cfg = load_config(str(CONFIG))
     assert cfg.optim_wrapper.type == ('AmpOptimWrapper' if gpu else 'OptimWrapper')
     assert ('loss_scale' in cfg.optim_wrapper) == gpu
     for loop in (cfg.val_cfg, cfg.test_cfg):

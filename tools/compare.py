@@ -111,8 +111,7 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _load(config: str, options: dict | None) -> Config:
-    args = argparse.Namespace(config=config, cfg_options=options, work_dir=None, launcher='none')
-    cfg = load_config(args)
+    cfg = load_config(config, options)
     for key in ('model', 'test_dataloader'):
         if key not in cfg:
             raise UserError(f'{config}: has no {key}, so there is nothing to compare')

@@ -86,8 +86,7 @@ def main() -> None:
     render_demo_clips(args.data)
 
     console.print('[2/3] Training on two thirds of them (3 to 5 minutes on two CPU cores)')
-    given = dict(config=CONFIG, cfg_options=None, launcher='none', work_dir=args.work_dir)
-    cfg = load_config(argparse.Namespace(**given))
+    cfg = load_config(str(CONFIG), work_dir=args.work_dir)
     cfg.resume = True
     cfg.log_level = logging.ERROR  # the bar says enough; the losses go to vis_data/
     for name in ('train', 'val', 'test'):

@@ -39,7 +39,7 @@ def main() -> None:
     args = parse_args()
     if args.out and Path(args.out).suffix not in OUT_SUFFIXES:
         raise UserError(f'--out {args.out}: has to end in {", ".join(OUT_SUFFIXES)}')
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg', 'model'):
         if key not in cfg:
             raise UserError(f'{args.config}: has no {key}, so there is nothing to test')

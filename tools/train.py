@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Train."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.amp)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
         if key not in cfg:
             raise UserError(f'{args.config}: has no {key}, so there is nothing to train')
