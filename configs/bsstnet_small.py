@@ -19,9 +19,9 @@ model = dict(
     generator=dict(
         encoder=dict(_delete_=True, type='CompactEncoder', channels=channels, num_blocks=2),
         flow_estimator=dict(_delete_=True, type='DISFlow'),
-        backbone=dict(channels=channels, num_branches=2, alignment=dict(deform_groups=4)),
-        fusion=dict(in_channels=3 * channels, channels=channels, conv_groups=1, num_groups=0),
-        neck=dict(channels=channels, dim=96, depth=2, hidden_channels=8),
+        backbone=dict(channels=channels, num_branches=1, alignment=dict(deform_groups=4)),
+        fusion=dict(in_channels=2 * channels, channels=channels, conv_groups=1, num_groups=0),
+        neck=dict(channels=channels, dim=96, depth=1, hidden_channels=8),
         decoder=dict(
             _delete_=True,
             type='CompactDecoder',
@@ -29,6 +29,7 @@ model = dict(
             num_blocks=4,
             second_blocks=2,
         ),
+        scales=dict(type='ScaleMixture', known_channels=2 * channels),
     ),
     pixel_loss=dict(_delete_=True, type='FrameRMSELoss', eps=1e-3),
 )

@@ -5,14 +5,17 @@
         --start work_dirs/path.pth
     python tools/fit_small.py configs/bsstnet_small.py work_dirs/first.pth \
         --start work_dirs/frames.pth
-    python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth --second \
+    python tools/fit_small.py configs/bsstnet_small.py work_dirs/second.pth --second \
         --start work_dirs/first.pth
+    python tools/fit_small.py configs/bsstnet_small_scales.py work_dirs/small.pth --scales \
+        --start work_dirs/second.pth
 
 Some clips of the config's training set, and their flows, are made once and kept in OUT.clips, a
 folder beside OUT. On a CPU what else is not learned, restorations and what neighbours show, is kept
 there, too; a GPU computes that for each batch. First the encoder and decoder learn frame by frame,
-which is far faster, then the whole network without its second pass, and last that alone: it has to
-see how well the first pass does. What the paths of the blur are is learned before, see
+which is far faster, then the whole network without its second pass, then that alone: it has to see
+how well the first pass does. Last comes what mixes the results of several sizes of the frames, of
+which there is little to see in small clips. What the paths of the blur are is learned before, see
 tools/fit_path.py.
 
 At each of ten validations OUT, averages of the last weights, is written, and its figures go to
@@ -33,7 +36,7 @@ from torch import Tensor
 
 from bsst_plugin.checkpoints.check import read_state_dict
 from bsst_plugin.cli import run
-from bsst_plugin.datasets.clip_files import Clip, Rendered, both_splits, stack
+from bsst_plugin.datasets.clip_files import Clip, Rendered, ScaleClip, both_splits, stack
 from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 from bsst_plugin.fit import Fit, add_options, check_options
@@ -52,12 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not isinstance(network.decoder, CompactDecoder):
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
     if args.start is not None:
-        _take_weights(network, args.start)
-    if args.second:
-        if network.decoder.second_pass is None:
-            raise UserError(f'{args.config}: its decoder has no second pass')
-        network.requires_grad_(False)
-        network.decoder.second_pass.requires_grad_(True)
+        _take_weights(network, args.start, args.scales)
+    for alone, part, name in (
+        (args.second, network.decoder.second_pass, 'second pass'),
+        (args.scales, network.scales, 'mixture of scales'),
+    ):
+        if alone:
+            if part is None:
+                raise UserError(f'{args.config}: its network has no {name}')
+            network.requires_grad_(False)
+            part.requires_grad_(True)
     network.to('cuda' if torch.cuda.is_available() else 'cpu')
     fit = Fit(network, args.out, cfg.pretty_text, vars(args), args.steps, args.lr)
     batch, unseen = _clips(network, fit.clips, args, cfg)
@@ -75,16 +82,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     fit.finish()
 
 
-def _take_weights(network: BSSTNet, path: Path) -> None:
+def _take_weights(network: BSSTNet, path: Path, both_passes: bool) -> None:
     """Those of encoder and decoder, and of the other parts what fits."""
     state = {
         name.removeprefix('generator.'): tensor for name, tensor in read_state_dict(path).items()
     }
     own = network.state_dict()
     fits = {name for name in own if name in state and state[name].shape == own[name].shape}
-    later = 'decoder.second_pass.'  # is trained last
+    later = 'decoder.second_pass.'  # is trained after the first
     for part in ('encoder', 'decoder'):
-        needed = {name for name in own if name.startswith(f'{part}.') and later not in name}
+        needed = {name for name in own if name.startswith(f'{part}.')}
+        if not both_passes:
+            needed = {name for name in needed if later not in name}
         if needed - fits:
             raise UserError(f'{path}: its {part} is not that of the config')
     network.load_state_dict({name: state[name] for name in fits}, strict=False)
@@ -92,22 +101,23 @@ def _take_weights(network: BSSTNet, path: Path) -> None:
 
 def _clips(
     network: BSSTNet, folder: Path, args: argparse.Namespace, cfg: Config
-) -> tuple[Callable[[], Clip], list[Clip]]:
+) -> tuple[Callable[[], Rendered], list[Rendered]]:
     """What gives batches of frames or of crops of random clips, and the clips of the validation."""
     device = next(network.parameters()).device
     gpu = device.type == 'cuda'
 
-    def complete(clips: Sequence[Rendered]) -> Clip:
-        batch = stack(clips)
-        return batch if isinstance(batch, Clip) else Clip.of(network, batch)
+    kind = ScaleClip if args.scales else Clip
 
-    kind = Rendered if gpu else Clip
+    def complete(clips: Sequence[Rendered]) -> Rendered:
+        batch = stack(clips)
+        return batch if isinstance(batch, kind) else kind.of(network, batch)
+
     training, validation = (
         [clip.map(lambda part: part.to(device)) for clip in clips]
-        for clips in both_splits(folder, network, cfg, args.clips, kind)
+        for clips in both_splits(folder, network, cfg, args.clips, Rendered if gpu else kind)
     )
 
-    def batch() -> Clip:
+    def batch() -> Rendered:
         chosen = [training[i] for i in torch.randint(args.clips, (args.batch,)).tolist()]
         if gpu:
             clips = complete(chosen)
@@ -124,8 +134,11 @@ def _part(clip: Rendered, args: argparse.Namespace) -> Rendered:
     return clip.crop(args.crop)
 
 
-def _output(network: BSSTNet, clips: Clip, args: argparse.Namespace) -> Tensor:
-    """Output ``(n, t, 3, h, w)`` of both passes, or of the first, of frames alone or all."""
+def _output(network: BSSTNet, clips: Rendered, args: argparse.Namespace) -> Tensor:
+    """Output ``(n, t, 3, h, w)`` of what is trained."""
+    if isinstance(clips, ScaleClip):
+        return _mixed(network, clips, args)
+    assert isinstance(clips, Clip)
     n, t = clips.blurry.shape[:2]
     frames, candidates, hints = (
         part.flatten(0, 1) for part in (clips.input, clips.candidates.float(), clips.hints)
@@ -144,8 +157,20 @@ def _output(network: BSSTNet, clips: Clip, args: argparse.Namespace) -> Tensor:
     return (frames + residual.float()).unflatten(0, (n, t))
 
 
+def _mixed(network: BSSTNet, clips: ScaleClip, args: argparse.Namespace) -> Tensor:
+    """Output of the mixture of scales."""
+    assert network.scales is not None
+    frames, *parts = (
+        part.float().flatten(0, 1)
+        for part in (clips.input, clips.residual, clips.features, clips.halved, clips.quartered)
+    )
+    with torch.autocast(frames.device.type, torch.bfloat16, enabled=args.bf16):
+        residual = network.scales.mixed(frames, *parts)
+    return (frames + residual.float()).unflatten(0, clips.blurry.shape[:2])
+
+
 @torch.no_grad()
-def _psnr(forward: Callable[[Clip], Tensor], unseen: list[Clip]) -> tuple[float, float]:
+def _psnr(forward: Callable[[Rendered], Tensor], unseen: list[Rendered]) -> tuple[float, float]:
     """Means over all frames, of input and output."""
     values = []
     for clips in unseen:
@@ -170,7 +195,10 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--frames', action='store_true', help='train encoder and decoder alone, frame by frame'
     )
     stage.add_argument(
-        '--second', action='store_true', help='train the second pass alone, when all else is'
+        '--second', action='store_true', help='train the second pass alone, when the first is'
+    )
+    stage.add_argument(
+        '--scales', action='store_true', help='train the mixture of scales alone, when all else is'
     )
     parser.add_argument(
         '--crop',
@@ -183,6 +211,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     check_options(args)
     if args.second and args.start is None:
         raise UserError('--second needs --start, a checkpoint whose first pass is trained')
+    if args.scales and args.start is None:
+        raise UserError('--scales needs --start, a checkpoint whose both passes are trained')
     if args.crop < 64 or args.crop % 64:
         raise UserError(f'--crop must be a multiple of 64, not {args.crop}')
     return args

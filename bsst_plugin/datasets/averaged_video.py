@@ -24,7 +24,6 @@ LONGEST = 480  # frames of a video that are kept
 SHORT_SIDE = 480  # pixels to which larger frames are reduced: video is compressed
 _CLOSEST = 1.3  # how much of a video is seen at least, in sizes of a frame
 _TRIES = 3  # places to look for motion
-_ENOUGH_MOTION = 1.5  # mean difference of blurry and sharp frames, of 255
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def averaged_clip(
     clips = []
     for _ in range(_TRIES):
         clips.append(_clip(video.frames, most, settings, ranges, rng))
-        if _motion(clips[-1]) >= _ENOUGH_MOTION:
+        if _motion(clips[-1]) >= ranges.least_motion:
             break
     return max(clips, key=_motion)
 

@@ -21,6 +21,8 @@ class CaptureSettings:
     Args:
         video_share: Clips of real video. Of what follows, averaged_frames, averaged_step,
             coded_share, jerky_share and tripod_share are drawn for those, too.
+        least_motion: Mean difference of blurry and sharp frames, of 255, below which another part
+            of a video is tried, some times.
         exposure: Part of the time between two frames that the shutter is open.
         still_share: Clips in which nothing moves by more than a pixel during the exposure.
         max_shift: Longest way from one frame to the next, as a part of the frame's size: limits
@@ -46,6 +48,7 @@ class CaptureSettings:
     """
 
     video_share: float = 0.0
+    least_motion: float = 1.5
     exposure: tuple[float, float] = (0.1, 1.0)
     still_share: float = 0.1
     max_shift: float = 0.35

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from bsst_plugin.checkpoints.write import save
 from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.models.compact import SCALE
+from bsst_plugin.models.scale_mixture import smaller_residuals
 
 _P = TypeVar('_P', bound='ClipParts')
 _R = TypeVar('_R', bound='Rendered')
@@ -119,6 +120,39 @@ class Clip(Rendered):
         return cls(clips.blurry, clips.sharp, forward, backward, candidates.half(), hints, blur_map)
 
 
+@dataclass(frozen=True)
+class ScaleClip(Rendered):
+    """What ``ScaleMixture`` is given, float16, and what it should make of it.
+
+    Args:
+        residual: What the network adds to the frames, ``(..., t, 3, h, w)``.
+        halved: What it adds to those half as large, ``(..., t, 3, h/2, w/2)``.
+        quartered: What it adds to those of a quarter, ``(..., t, 3, h/4, w/4)``.
+        features: ``(..., t, c, h/4, w/4)``.
+    """
+
+    residual: Tensor
+    halved: Tensor
+    quartered: Tensor
+    features: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: BSSTNet, clips: Rendered) -> ScaleClip:
+        """Compute what does not change in training, for a batch."""
+        frames = clips.input
+        h, w = frames.shape[-2:]
+        flows = (clips.flows_forward, clips.flows_backward)
+        _, residual, *features = network.residual(frames, flows)
+        found = (
+            residual[..., :h, :w],
+            *smaller_residuals(frames, network.residual_alone),
+            torch.cat(features, dim=1)[..., : h // SCALE, : w // SCALE],
+        )
+        parts = (part.half().unflatten(0, frames.shape[:2]) for part in found)
+        return cls(*vars(clips).values(), *parts)
+
+
 class ClipFiles(Dataset, Generic[_P]):
     """The first clips of a dataset, each made once and kept in a file.
 
@@ -127,7 +161,8 @@ class ClipFiles(Dataset, Generic[_P]):
         network: A network with a ``CompactEncoder``.
         dataset: Config of a ``RenderedClips``.
         count: Number of clips.
-        kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a ``Clip`` 22.
+        kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a
+            ``Clip`` 22, a ``ScaleClip`` 4.
     """
 
     def __init__(

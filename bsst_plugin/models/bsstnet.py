@@ -34,6 +34,8 @@ class BSSTNet(BaseModule):
         neck: Config of the transformer, or None to leave it out.
         decoder: Config of the frame decoder.
         flow_refiner: Config of the learned correction of the flows, or None.
+        scales: Config of the mixture with what the network makes of smaller frames without backbone
+            and neck, or None.
         with_cp: Whether to train with activation checkpointing: only the inputs of blocks are
             kept, what is inside is computed again on the way back. Takes longer and much less
             memory; the gradients are the same.
@@ -49,6 +51,7 @@ class BSSTNet(BaseModule):
         neck: dict | None = dict(type='BSST'),
         decoder: dict = dict(type='FrameDecoder'),
         flow_refiner: dict | None = None,
+        scales: dict | None = None,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -60,6 +63,7 @@ class BSSTNet(BaseModule):
         self.fusion = MODELS.build(fusion)
         self.neck = None if neck is None else MODELS.build(neck)
         self.decoder = MODELS.build(decoder)
+        self.scales = None if scales is None else MODELS.build(scales)
         if with_cp:
             for module in self.modules():
                 if isinstance(module, RECOMPUTED):
@@ -84,16 +88,44 @@ class BSSTNet(BaseModule):
         n, t, _, h, w = lqs.shape
         if min(h, w) < 16:
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
+        frames, residual, *features = self.residual(lqs, flows)
+        if self.scales is not None:
+            known = torch.cat(features, dim=1)
+            residual = self.scales(frames, residual, known, self.residual_alone)
+        return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
+
+    def residual(
+        self, lqs: Tensor, flows: Flows | None = None, refined: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is added to frames, before scales are mixed.
+
+        Args:
+            lqs: See :meth:`forward`.
+            flows: See :meth:`forward`.
+            refined: Whether other frames tell something, see :meth:`refine`.
+
+        Returns:
+            The frames, padded, ``(n, t, 3, h', w')``; what is added to those, ``(n*t, 3, h', w')``;
+            and the features of the encoder and of ``refine``, ``(n*t, c, h'/4, w'/4)``, the latter
+            zero if there is none.
+        """
+        n, t, _, h, w = lqs.shape
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
-        frames = _pad(lqs, *self._padded_size(h, w))
-        frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        padded = _pad(lqs, *self._padded_size(h, w))
+        frames = padded.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         uses_flows = getattr(self.encoder, 'uses_flows', False)
         seen = (flows_forward, flows_backward) if uses_flows else ()
-        *skips, feature = self.encoder(frames, *seen)
-        feature = feature.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
-        feature = self.refine(feature, flows_forward, flows_backward, blur_map)
-        residual = self.decoder(feature.flatten(0, 1), skips, t)
-        return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
+        *skips, encoded = self.encoder(frames, *seen)
+        feature = torch.zeros_like(encoded)
+        if refined:
+            features = encoded.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
+            feature = self.refine(features, flows_forward, flows_backward, blur_map).flatten(0, 1)
+        return padded, self.decoder(feature, skips, t), encoded, feature
+
+    def residual_alone(self, lqs: Tensor) -> Tensor:
+        """What is added to frames ``(n, t, 3, h, w)`` without ``refine``: ``(n*t, 3, h, w)``."""
+        h, w = lqs.shape[-2:]
+        return self.residual(lqs, refined=False)[1][..., :h, :w]
 
     def refine(
         self, feature: Tensor, flows_forward: Tensor, flows_backward: Tensor, blur_map: Tensor

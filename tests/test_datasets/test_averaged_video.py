@@ -79,6 +79,16 @@ def test_a_moving_part_is_preferred():
     assert np.mean(np.array(motions) > 1.5) > 0.7  # half without looking
 
 
+def test_a_part_that_moves_a_little_can_be_enough():
+    little, moving = [photo()] * 300, [np.roll(photo(), 3 * i, axis=1) for i in range(300)]
+    everything = replace(RESTING, least_motion=0.0)
+    motions = []
+    for seed in range(12):
+        clip = averaged_clip(video(little + moving), SHAPE, everything, np.random.default_rng(seed))
+        motions.append(np.abs(np.subtract(*clip, dtype=float)).mean())
+    assert 0.2 < np.mean(np.array(motions) > 1.5) < 0.8
+
+
 def test_a_file_is_read_and_reduced(tmp_path):
     path = tmp_path / 'a.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 25, (960, 720))

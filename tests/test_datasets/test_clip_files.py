@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmagic.registry import DATASETS, MODELS
 
-from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, made, stack
+from bsst_plugin.datasets.clip_files import Clip, ClipFiles, Rendered, ScaleClip, made, stack
 from bsst_plugin.errors import UserError
 
 T, SIZE = 3, 64
@@ -83,11 +83,27 @@ def test_it_has_what_the_encoder_computes_of_the_frames(files, network):
     assert torch.equal(candidates.half(), clip.candidates)
 
 
-def test_what_a_gpu_computes_is_left_out(files, network):
+@torch.no_grad()
+def test_it_has_what_a_network_makes_of_all_sizes(files, network, randomise):
+    randomise(network)
+    clip = files(1, ScaleClip)[0]
+    frames = clip.input[None]
+    padded, residual, *features = network.residual(frames)
+    assert padded.shape == frames.shape
+    assert residual.abs().max() > 1e-3
+    torch.testing.assert_close(clip.residual, residual.half())
+    torch.testing.assert_close(clip.features, torch.cat(features, 1).half())
+    for part, side in ((clip.halved, 2), (clip.quartered, 4)):
+        smaller = torch.nn.functional.avg_pool2d(frames[0], side)[None]
+        torch.testing.assert_close(part, network.residual_alone(smaller).half())
+
+
+@pytest.mark.parametrize('kind', [Clip, ScaleClip])
+def test_what_a_gpu_computes_is_left_out(files, network, kind):
     rendered = files(1, Rendered)[0]
     assert type(rendered) is Rendered
     (files(1).folder / '0.pt').unlink()
-    assert same(Clip.of(network, stack([rendered])), stack([files(1)[0]]))
+    assert same(kind.of(network, stack([rendered])), stack([files(1, kind)[0]]))
 
 
 def test_all_are_made_in_their_order(files):

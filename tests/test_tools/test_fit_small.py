@@ -46,7 +46,15 @@ def second(main, one_photograph, whole):
     return out
 
 
-@pytest.mark.parametrize('stage', ['fitted', 'whole', 'second'])
+@pytest.fixture(scope='module')
+def scales(main, one_photograph, second):
+    out = second.with_name('scales.pth')
+    options = ['--clips', '6', '--steps', '30', '--scales', '--start', str(second)]
+    main([str(one_photograph), str(out), *options])
+    return out
+
+
+@pytest.mark.parametrize('stage', ['fitted', 'whole', 'second', 'scales'])
 def test_frames_come_out_sharper(stage, one_photograph, request):
     network = load_network(request.getfixturevalue(stage)).network
     dataset = dict(Config.fromfile(str(one_photograph)).train_dataloader.dataset, pipeline=[])
@@ -67,13 +75,13 @@ def weights(path):
     return torch.load(path, weights_only=True)['state_dict']
 
 
-def test_encoder_and_decoder_are_trained_then_all_then_the_second_pass(
-    main, fitted, whole, second, one_photograph, tmp_path
+def test_encoder_and_decoder_are_trained_then_all_then_second_pass_and_scales(
+    main, fitted, whole, second, scales, one_photograph, tmp_path
 ):
     main(
         [str(one_photograph), str(tmp_path / 'one.pth'), '--clips', '1', '--steps', '1', '--frames']
     )
-    one, frames, after, last = map(weights, (tmp_path / 'one.pth', fitted, whole, second))
+    one, frames, after, then = map(weights, (tmp_path / 'one.pth', fitted, whole, second))
     changed = {name for name in one if not torch.equal(one[name], frames[name])}
     parts = ('generator.encoder.', 'generator.decoder.')
     assert changed and all(name.startswith(parts) for name in changed)
@@ -83,8 +91,11 @@ def test_encoder_and_decoder_are_trained_then_all_then_the_second_pass(
     for part in ('encoder', 'backbone', 'fusion', 'neck', 'decoder.merge'):
         assert any(name.startswith(f'generator.{part}') for name in changed), part
     assert not any('second_pass' in name for name in changed)
-    changed = {name for name in one if not torch.equal(after[name], last[name])}
+    changed = {name for name in one if not torch.equal(after[name], then[name])}
     assert changed == {name for name in one if 'second_pass' in name}
+    last = weights(scales)
+    changed = {name for name in one if not torch.equal(then[name], last[name])}
+    assert changed == {name for name in one if name.startswith('generator.scales.')}
 
 
 def test_validations_are_logged(fitted):
@@ -94,9 +105,10 @@ def test_validations_are_logged(fitted):
     assert len({line['input/PSNR'] for line in lines}) == 1
 
 
-def test_nothing_but_weights_and_figures_is_left(fitted, whole, second):
+def test_nothing_but_weights_and_figures_is_left(fitted, whole, second, scales):
     names = sorted(path.stem for path in fitted.parent.iterdir())
-    assert names == [stem for stem in ('frames', 'second', 'whole') for _ in ('jsonl', 'pth')]
+    stems = ('frames', 'scales', 'second', 'whole')
+    assert names == [stem for stem in stems for _ in ('jsonl', 'pth')]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(
@@ -146,8 +158,23 @@ def test_a_second_pass_needs_a_first(main, one_photograph, whole, tmp_path):
     config = tmp_path / 'config.py'
     decoder = 'model = dict(generator=dict(decoder=dict(second_blocks=0)))'
     config.write_text(f"_base_ = ['{one_photograph}']\n{decoder}\n")
-    with pytest.raises(UserError, match='config.py: its decoder has no second pass'):
+    with pytest.raises(UserError, match='config.py: its network has no second pass'):
         main([str(config), out, '--second', '--start', str(whole)])
+
+
+def test_scales_need_both_passes(main, one_photograph, whole, tmp_path):
+    out = str(tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='--scales needs --start'):
+        main([str(one_photograph), out, '--scales'])
+    first = {name: x for name, x in weights(whole).items() if 'second_pass' not in name}
+    start = tmp_path / 'first.pth'
+    torch.save({'state_dict': first}, start)
+    with pytest.raises(UserError, match='first.pth: its decoder is not that of the config'):
+        main([str(one_photograph), out, '--scales', '--start', str(start)])
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = ['{one_photograph}']\nmodel = dict(generator=dict(scales=None))\n")
+    with pytest.raises(UserError, match='config.py: its network has no mixture of scales'):
+        main([str(config), out, '--scales', '--start', str(whole)])
 
 
 def test_weights_of_another_network_are_refused(main, one_photograph, tmp_path):

@@ -37,6 +37,8 @@ class DISFlow(FlowEstimator):
 
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
         """See :meth:`FlowEstimator.estimate`."""
+        if first.is_meta:  # where only shapes go through the network
+            return first.new_empty((len(first), 2, *first.shape[-2:]))
         # Made anew for each call: it cannot be copied or pickled, which models must be.
         dis = cv2.DISOpticalFlow_create(PRESETS[self.preset])
         grey = [_to_grey(frames) for frames in (first, second)]
