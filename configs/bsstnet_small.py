@@ -29,7 +29,7 @@ model = dict(
             num_blocks=4,
             second_blocks=2,
         ),
-        scales=dict(type='ScaleMixture', known_channels=2 * channels),
+        scales=dict(type='ScaleMixture', known_channels=channels),
     ),
     pixel_loss=dict(_delete_=True, type='FrameRMSELoss', eps=1e-3),
 )

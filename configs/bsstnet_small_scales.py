@@ -3,12 +3,12 @@
 # video, and of such in which little moves.
 _base_ = 'bsstnet_small.py'
 
-settings = dict(size=256)
 train_dataloader = dict(
     dataset=dict(
-        settings=settings,
-        capture=dict(video_share=0.7, tripod_share=0.4, least_motion=0.5),
+        settings=dict(size=256),
+        capture=dict(video_share=0.8, tripod_share=0.5, least_motion=0.5),
     )
 )
-val_dataloader = dict(dataset=dict(settings=settings))
+# One of its videos is of 240 lines.
+val_dataloader = dict(dataset=dict(settings=dict(size=192)))
 test_dataloader = val_dataloader

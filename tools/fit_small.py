@@ -165,7 +165,7 @@ def _mixed(network: BSSTNet, clips: ScaleClip, args: argparse.Namespace) -> Tens
         for part in (clips.input, clips.residual, clips.features, clips.halved, clips.quartered)
     )
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=args.bf16):
-        residual = network.scales.mixed(frames, *parts)
+        residual = network.scales(frames, *parts)
     return (frames + residual.float()).unflatten(0, clips.blurry.shape[:2])
 
 

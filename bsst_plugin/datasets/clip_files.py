@@ -128,7 +128,7 @@ class ScaleClip(Rendered):
         residual: What the network adds to the frames, ``(..., t, 3, h, w)``.
         halved: What it adds to those half as large, ``(..., t, 3, h/2, w/2)``.
         quartered: What it adds to those of a quarter, ``(..., t, 3, h/4, w/4)``.
-        features: ``(..., t, c, h/4, w/4)``.
+        features: Those of the encoder, ``(..., t, c, h/4, w/4)``.
     """
 
     residual: Tensor
@@ -143,11 +143,11 @@ class ScaleClip(Rendered):
         frames = clips.input
         h, w = frames.shape[-2:]
         flows = (clips.flows_forward, clips.flows_backward)
-        _, residual, *features = network.residual(frames, flows)
+        _, residual, features = network.residual(frames, flows)
         found = (
             residual[..., :h, :w],
             *smaller_residuals(frames, network.residual_alone),
-            torch.cat(features, dim=1)[..., : h // SCALE, : w // SCALE],
+            features[..., : h // SCALE, : w // SCALE],
         )
         parts = (part.half().unflatten(0, frames.shape[:2]) for part in found)
         return cls(*vars(clips).values(), *parts)
@@ -162,7 +162,7 @@ class ClipFiles(Dataset, Generic[_P]):
         dataset: Config of a ``RenderedClips``.
         count: Number of clips.
         kind: What to keep. Of 8 frames of 128 x 128 a ``Rendered`` takes 1 MB, a
-            ``Clip`` 22, a ``ScaleClip`` 4.
+            ``Clip`` 22, a ``ScaleClip`` 3.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from bsst_plugin.models.bsst import BSSTBlock
 from bsst_plugin.models.fusion import SwinBlock
 from bsst_plugin.models.layers import CAB, GatedCAB, GuidedDeformConv
+from bsst_plugin.models.scale_mixture import smaller_residuals
 
 Flows = tuple[Tensor, Tensor]
 #: Blocks whose activations can be computed twice: small ones, so that few are held at a time.
@@ -88,15 +89,15 @@ class BSSTNet(BaseModule):
         n, t, _, h, w = lqs.shape
         if min(h, w) < 16:
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
-        frames, residual, *features = self.residual(lqs, flows)
+        frames, residual, encoded = self.residual(lqs, flows)
         if self.scales is not None:
-            known = torch.cat(features, dim=1)
-            residual = self.scales(frames, residual, known, self.residual_alone)
+            smaller = smaller_residuals(frames, self.residual_alone)
+            residual = self.scales(frames.flatten(0, 1), residual, encoded, *smaller)
         return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
 
     def residual(
         self, lqs: Tensor, flows: Flows | None = None, refined: bool = True
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What is added to frames, before scales are mixed.
 
         Args:
@@ -106,8 +107,7 @@ class BSSTNet(BaseModule):
 
         Returns:
             The frames, padded, ``(n, t, 3, h', w')``; what is added to those, ``(n*t, 3, h', w')``;
-            and the features of the encoder and of ``refine``, ``(n*t, c, h'/4, w'/4)``, the latter
-            zero if there is none.
+            and the features of the encoder, ``(n*t, c, h'/4, w'/4)``.
         """
         n, t, _, h, w = lqs.shape
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
@@ -120,7 +120,7 @@ class BSSTNet(BaseModule):
         if refined:
             features = encoded.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
             feature = self.refine(features, flows_forward, flows_backward, blur_map).flatten(0, 1)
-        return padded, self.decoder(feature, skips, t), encoded, feature
+        return padded, self.decoder(feature, skips, t), encoded
 
     def residual_alone(self, lqs: Tensor) -> Tensor:
         """What is added to frames ``(n, t, 3, h, w)`` without ``refine``: ``(n*t, 3, h, w)``."""

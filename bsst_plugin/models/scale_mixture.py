@@ -27,38 +27,28 @@ class ScaleMixture(Correction):
     next larger one.
 
     Args:
-        known_channels: Channels of the features that the network has of each frame.
+        known_channels: Channels of the encoder's features.
         channels: Channels of its own features.
         num_blocks: Number of channel attention blocks.
     """
 
-    def __init__(self, known_channels: int, channels: int = 32, num_blocks: int = 1) -> None:
+    def __init__(self, known_channels: int, channels: int = 24, num_blocks: int = 1) -> None:
         super().__init__(LEVELS + 2, known_channels, channels, num_blocks)
 
     def forward(
-        self,
-        frames: Tensor,
-        residual: Tensor,
-        features: Tensor,
-        restore: Callable[[Tensor], Tensor],
+        self, frames: Tensor, residual: Tensor, features: Tensor, *smaller: Tensor
     ) -> Tensor:
         """Correct the residual.
 
         Args:
-            frames: ``(n, t, 3, h, w)``, blurry frames in [0, 1], h and w multiples of 4.
-            residual: ``(n*t, 3, h, w)``, what has been added to them.
-            features: ``(n*t, c, h/4, w/4)``.
-            restore: Gives the residual of clips, ``(n*t, 3, h', w')`` of ``(n, t, 3, h', w')``. It
-                is not trained by what is made of its results.
+            frames: ``(b, 3, h, w)``, blurry frames in [0, 1], h and w multiples of 4.
+            residual: ``(b, 3, h, w)``, what has been added to them.
+            features: ``(b, c, h/4, w/4)``, of the encoder.
+            *smaller: See :func:`smaller_residuals`.
 
         Returns:
-            ``(n*t, 3, h, w)``.
+            ``(b, 3, h, w)``.
         """
-        smaller = [restored.to(residual.dtype) for restored in smaller_residuals(frames, restore)]
-        return self.mixed(frames.flatten(0, 1), residual, features, *smaller)
-
-    def mixed(self, frames: Tensor, residual: Tensor, features: Tensor, *smaller: Tensor) -> Tensor:
-        """See :meth:`forward`; with frames ``(n*t, 3, h, w)`` and ``smaller_residuals`` of them."""
         return in_chunks(self._mixed, frames, residual, features, *smaller)
 
     def _mixed(
@@ -74,7 +64,11 @@ class ScaleMixture(Correction):
 
 @torch.no_grad()
 def smaller_residuals(frames: Tensor, restore: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Residuals of frames half as large, and of a quarter, see :class:`ScaleMixture`.
+    """Residuals of frames half as large, and of a quarter; they carry no gradient.
+
+    Args:
+        frames: ``(n, t, 3, h, w)``, blurry frames in [0, 1], h and w multiples of 4.
+        restore: Gives the residual of clips, ``(n*t, 3, h', w')`` of ``(n, t, 3, h', w')``.
 
     Returns:
         ``(n*t, 3, h/2, w/2)`` and ``(n*t, 3, h/4, w/4)``. Where frames would have less than 16

@@ -2,7 +2,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmagic.registry import MODELS
 
 from bsst_plugin.models.scale_mixture import ScaleMixture, smaller_residuals
@@ -12,10 +11,10 @@ N, T, H, W = 2, 3, 64, 80
 
 @pytest.fixture
 def given_to_it():
-    """Frames, residual and features of two clips of three frames."""
+    """Frames, residual, features and residuals of halves and quarters."""
     torch.manual_seed(0)
-    frames = torch.rand(N, T, 3, H, W)
-    return frames, 0.1 * torch.randn(N * T, 3, H, W), torch.randn(N * T, 6, H // 4, W // 4)
+    residuals = [0.1 * torch.randn(6, 3, H // side, W // side) for side in (1, 2, 4)]
+    return torch.rand(6, 3, H, W), residuals[0], torch.randn(6, 6, H // 4, W // 4), *residuals[1:]
 
 
 def negative(frames):
@@ -32,8 +31,8 @@ def means(frames, side):
     return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2)
 
 
-def test_smaller_frames_are_restored(given_to_it):
-    frames = given_to_it[0]
+def test_smaller_frames_are_restored():
+    frames = torch.rand(N, T, 3, H, W)
     halved, quartered = smaller_residuals(frames, negative)
     torch.testing.assert_close(halved, 0.5 - means(frames.flatten(0, 1), 2))
     torch.testing.assert_close(quartered, 0.5 - means(frames.flatten(0, 1), 4))
@@ -57,7 +56,7 @@ def test_what_is_too_small_is_made_of_what_is_larger():
 
 
 def test_fresh_one_leaves_the_residual(given_to_it):
-    assert torch.equal(ScaleMixture(6).eval()(*given_to_it, negative), given_to_it[1])
+    assert torch.equal(ScaleMixture(6).eval()(*given_to_it), given_to_it[1])
 
 
 def cubic(image, size):
@@ -70,7 +69,7 @@ def cubic(image, size):
 @torch.no_grad()
 def test_it_is_its_description(given_to_it, randomise, monkeypatch):
     scales = randomise(ScaleMixture(6, channels=8)).eval()
-    frames, residual, features = given_to_it
+    frames, residual, features, halved, quartered = given_to_it
     seen = []
 
     def corrected(frames, residual, candidates, *known):
@@ -78,49 +77,50 @@ def test_it_is_its_description(given_to_it, randomise, monkeypatch):
         return ScaleMixture.corrected(scales, frames, residual, candidates, *known)
 
     monkeypatch.setattr(scales, 'corrected', corrected)
-    out = scales(*given_to_it, negative)
-    halved = cubic(0.5 - means(frames.flatten(0, 1), 2), (H, W))
-    quartered = cubic(0.5 - means(frames.flatten(0, 1), 4), (H, W))
+    out = scales(*given_to_it)
+    halved, quartered = (cubic(smaller, (H, W)) for smaller in (halved, quartered))
     detail = residual - cubic(means(residual, 2), (H, W))
     candidates = (residual, detail, halved - residual, quartered - halved)
     found = [torch.cat(parts) for parts in zip(*seen, strict=True)]
-    expected = (frames.flatten(0, 1), residual, torch.stack(candidates, 2), features)
+    expected = (frames, residual, torch.stack(candidates, 2), features)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(out, scales.corrected(*expected), atol=1e-4, rtol=1e-3)
 
 
-def test_all_its_parameters_learn_and_what_is_smaller_does_not(given_to_it, randomise):
+def test_everything_learns(given_to_it, randomise):
     scales = randomise(ScaleMixture(6, channels=8))
-    frames, residual, features = given_to_it
-    weight = torch.ones((), requires_grad=True)
-    residual.requires_grad_()
-    scales(frames, residual, features, lambda x: weight * negative(x)).square().mean().backward()
+    frames, *rest = given_to_it
+    rest = [part.requires_grad_() for part in rest]
+    scales(frames, *rest).square().mean().backward()
     assert all(p.grad.any() for p in scales.parameters())
-    assert residual.grad.any() and weight.grad is None
+    assert all(part.grad.any() for part in rest)
+
+
+def test_smaller_frames_carry_no_gradient():
+    weight = torch.ones((), requires_grad=True)
+    residuals = smaller_residuals(torch.rand(1, 1, 3, 64, 64), lambda x: weight * negative(x))
+    assert not any(residual.requires_grad for residual in residuals)
 
 
 @pytest.fixture
 def network(tiny_generator, randomise):
-    config = tiny_generator(scales=dict(type='ScaleMixture', known_channels=16, channels=8))
+    config = tiny_generator(scales=dict(type='ScaleMixture', known_channels=8, channels=8))
     return randomise(MODELS.build(config)).eval()
 
 
 @torch.no_grad()
 def test_of_a_network_it_sees_what_it_makes_of_smaller_frames(network):
     frames = torch.rand(N, T, 3, 50, 70)
-    padded, residual, encoded, refined = network.residual(frames)
+    padded, residual, encoded = network.residual(frames)
     assert padded.shape[-2:] == residual.shape[-2:] == (64, 96)
-    without = dict(network.named_children())
 
     def restore(smaller):
         h, w = smaller.shape[-2:]
-        alone = network.residual(smaller, refined=False)
-        assert not alone[3].any()
-        return alone[1][..., :h, :w]
+        return network.residual(smaller, refined=False)[1][..., :h, :w]
 
-    features = torch.cat((encoded, refined), 1)
-    expected = without['scales'](padded, residual, features, restore)
+    smaller = smaller_residuals(padded, restore)
+    expected = network.scales(padded.flatten(0, 1), residual, encoded, *smaller)
     expected = frames + expected.unflatten(0, (N, T))[..., :50, :70]
     torch.testing.assert_close(network(frames), expected)
     network.scales = None
@@ -130,26 +130,22 @@ def test_of_a_network_it_sees_what_it_makes_of_smaller_frames(network):
 
 
 @torch.no_grad()
-def test_refined_features_are_those_of_refine(network):
+def test_smaller_frames_are_seen_alone(network):
     frames = torch.rand(1, T, 3, 64, 64)
-    _, _, encoded, refined = network.residual(frames)
-    motion = network.motion(frames)
-    expected = network.refine(encoded[None], *motion)[0]
-    torch.testing.assert_close(refined, expected)
+    called = []
+    network.refine = lambda *args: called.append(args)
+    network.residual_alone(frames)
+    assert not called
 
 
-def test_candidates_that_are_the_sharp_frames_are_found(given_to_it):
-    # It learns in a moment to take all of a difference, where that is right everywhere.
-    frames, _, features = given_to_it
-    sharp = F.interpolate(torch.rand(N * T, 3, H // 4, W // 4), size=(H, W), mode='bicubic')
-    target = sharp - frames.flatten(0, 1)
+def test_it_learns_in_a_moment_to_take_more_where_that_is_right(given_to_it):
+    frames, target, features, halved, quartered = given_to_it
     residual = 0.5 * target
     scales = ScaleMixture(6, channels=8)
     optimizer = torch.optim.AdamW(scales.parameters(), 1e-2)
-    parts = (frames.flatten(0, 1), residual, features, 0 * target[..., ::2, ::2])
-    parts = (*parts, 0 * target[..., ::4, ::4])
     for _ in range(60):
-        error = (scales.mixed(*parts) - target).square().mean()
+        out = scales(frames, residual, features, halved, quartered)
+        error = (out - target).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
