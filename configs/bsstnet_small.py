@@ -5,8 +5,10 @@
 #         --start work_dirs/path.pth
 #     python tools/fit_small.py configs/bsstnet_small.py work_dirs/first.pth \
 #         --start work_dirs/frames.pth
-#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/small.pth --second \
+#     python tools/fit_small.py configs/bsstnet_small.py work_dirs/second.pth --second \
 #         --start work_dirs/first.pth
+#     python tools/fit_small.py configs/bsstnet_small_scales.py work_dirs/small.pth --scales \
+#         --start work_dirs/second.pth
 # What follows those is for a longer training, on clips that are always new:
 #     python tools/train.py configs/bsstnet_small.py --resume \
 #         --cfg-options load_from=work_dirs/small.pth

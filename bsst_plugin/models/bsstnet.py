@@ -116,10 +116,11 @@ class BSSTNet(BaseModule):
         uses_flows = getattr(self.encoder, 'uses_flows', False)
         seen = (flows_forward, flows_backward) if uses_flows else ()
         *skips, encoded = self.encoder(frames, *seen)
-        feature = torch.zeros_like(encoded)
         if refined:
             features = encoded.unflatten(0, (n, t))  # (n, t, c, h/4, w/4)
             feature = self.refine(features, flows_forward, flows_backward, blur_map).flatten(0, 1)
+        else:
+            feature = torch.zeros_like(encoded)
         return padded, self.decoder(feature, skips, t), encoded
 
     def residual_alone(self, lqs: Tensor) -> Tensor:
