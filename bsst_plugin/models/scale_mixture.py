@@ -29,11 +29,10 @@ class ScaleMixture(Correction):
     Args:
         known_channels: Channels of the encoder's features.
         channels: Channels of its own features.
-        num_blocks: Number of channel attention blocks.
     """
 
-    def __init__(self, known_channels: int, channels: int = 24, num_blocks: int = 1) -> None:
-        super().__init__(LEVELS + 2, known_channels, channels, num_blocks)
+    def __init__(self, known_channels: int, channels: int = 24) -> None:
+        super().__init__(LEVELS + 2, known_channels, channels, num_blocks=1)
 
     def forward(
         self, frames: Tensor, residual: Tensor, features: Tensor, *smaller: Tensor
