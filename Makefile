@@ -24,7 +24,7 @@ help: ## list the targets
 
 env: $(STAMP) ## create the environment (VENV=..., PYTHON=...); does nothing the second time
 
-demo: env ## deblur rendered clips with the weights that ship, measure and show it (a minute)
+demo: env ## deblur rendered clips with the weights that ship, measure and show it (a minute or two)
 	@$(BIN)/python -W ignore::FutureWarning tools/demo.py $(ARGS)
 
 demo-train: env ## train a small model from scratch on rendered clips, test and show it (3 to 6 minutes)
