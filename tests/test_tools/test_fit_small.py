@@ -31,27 +31,31 @@ def fitted(main, one_photograph, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def whole(main, one_photograph, fitted):
-    out = fitted.with_name('whole.pth')
-    options = ['--clips', '6', '--steps', '30', '--lr', '2e-4']
-    main([str(one_photograph), str(out), *options, '--start', str(fitted)])
-    return out
+def go_on(main, one_photograph):
+    """Train a stage from the checkpoint of another, beside it."""
+
+    def train(start, name, *stage):
+        out = start.with_name(name)
+        options = ['--clips', '6', '--steps', '30', '--start', str(start)]
+        main([str(one_photograph), str(out), *options, *stage])
+        return out
+
+    return train
 
 
 @pytest.fixture(scope='module')
-def second(main, one_photograph, whole):
-    out = whole.with_name('second.pth')
-    options = ['--clips', '6', '--steps', '30', '--second', '--start', str(whole)]
-    main([str(one_photograph), str(out), *options])
-    return out
+def whole(go_on, fitted):
+    return go_on(fitted, 'whole.pth', '--lr', '2e-4')
 
 
 @pytest.fixture(scope='module')
-def scales(main, one_photograph, second):
-    out = second.with_name('scales.pth')
-    options = ['--clips', '6', '--steps', '30', '--scales', '--start', str(second)]
-    main([str(one_photograph), str(out), *options])
-    return out
+def second(go_on, whole):
+    return go_on(whole, 'second.pth', '--second')
+
+
+@pytest.fixture(scope='module')
+def scales(go_on, second):
+    return go_on(second, 'scales.pth', '--scales')
 
 
 @pytest.mark.parametrize('stage', ['fitted', 'whole', 'second', 'scales'])
