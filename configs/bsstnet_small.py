@@ -32,6 +32,7 @@ model = dict(
             second_blocks=2,
         ),
         scales=dict(type='ScaleMixture', known_channels=channels),
+        mid_exposure=dict(type='MidExposure', known_channels=channels),
     ),
     pixel_loss=dict(_delete_=True, type='FrameRMSELoss', eps=1e-3),
 )

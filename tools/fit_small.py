@@ -14,9 +14,9 @@ Some clips of the config's training set, and their flows, are made once and kept
 folder beside OUT. On a CPU what else is not learned, restorations and what neighbours show, is kept
 there, too; a GPU computes that for each batch. First the encoder and decoder learn frame by frame,
 which is far faster, then the whole network without its second pass, then that alone: it has to see
-how well the first pass does. Last comes what mixes the results of several sizes of the frames, of
-which there is little to see in small clips. What the paths of the blur are is learned before, see
-tools/fit_path.py.
+how well the first pass does. Last comes what mixes the results of several sizes of the frames, and
+what moves them to the middle of the exposure: of that there is little to see in small clips. What
+the paths of the blur are is learned before, see tools/fit_path.py.
 
 At each of ten validations OUT, averages of the last weights, is written, and its figures go to
 OUT.jsonl, for tools/analysis/training_curve.py. The same command goes on after the last of them if
@@ -56,15 +56,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'{args.config}: its decoder is no CompactDecoder, nothing to compute once')
     if args.start is not None:
         _take_weights(network, args.start, args.scales)
-    for alone, part, name in (
-        (args.second, network.decoder.second_pass, 'second pass'),
-        (args.scales, network.scales, 'mixture of scales'),
+    for alone, parts, name in (
+        (args.second, [network.decoder.second_pass], 'second pass'),
+        (args.scales, [network.scales, network.mid_exposure], 'mixture of scales'),
     ):
         if alone:
-            if part is None:
+            if parts[0] is None:
                 raise UserError(f'{args.config}: its network has no {name}')
             network.requires_grad_(False)
-            part.requires_grad_(True)
+            for part in filter(None, parts):
+                part.requires_grad_(True)
     network.to('cuda' if torch.cuda.is_available() else 'cpu')
     fit = Fit(network, args.out, cfg.pretty_text, vars(args), args.steps, args.lr)
     batch, unseen = _clips(network, fit.clips, args, cfg)
@@ -158,14 +159,17 @@ def _output(network: BSSTNet, clips: Rendered, args: argparse.Namespace) -> Tens
 
 
 def _mixed(network: BSSTNet, clips: ScaleClip, args: argparse.Namespace) -> Tensor:
-    """Output of the mixture of scales."""
+    """Output of the mixture of scales and of what follows."""
     assert network.scales is not None
+    flows = (clips.flows_forward, clips.flows_backward)
     frames, *parts = (
         part.float().flatten(0, 1)
         for part in (clips.input, clips.residual, clips.features, clips.halved, clips.quartered)
     )
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=args.bf16):
         residual = network.scales(frames, *parts)
+        if network.mid_exposure is not None:
+            residual = network.mid_exposure(frames, residual, parts[1], flows)
     return (frames + residual.float()).unflatten(0, clips.blurry.shape[:2])
 
 
@@ -198,7 +202,9 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--second', action='store_true', help='train the second pass alone, when the first is'
     )
     stage.add_argument(
-        '--scales', action='store_true', help='train the mixture of scales alone, when all else is'
+        '--scales',
+        action='store_true',
+        help='train the mixture of scales and what follows it alone, when all else is',
     )
     parser.add_argument(
         '--crop',

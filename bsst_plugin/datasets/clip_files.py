@@ -122,7 +122,7 @@ class Clip(Rendered):
 
 @dataclass(frozen=True)
 class ScaleClip(Rendered):
-    """What ``ScaleMixture`` is given, float16, and what it should make of it.
+    """What ``ScaleMixture`` and ``MidExposure`` are given, float16, and what to make of it.
 
     Args:
         residual: What the network adds to the frames, ``(..., t, 3, h, w)``.
@@ -143,7 +143,7 @@ class ScaleClip(Rendered):
         frames = clips.input
         h, w = frames.shape[-2:]
         flows = (clips.flows_forward, clips.flows_backward)
-        _, residual, features = network.residual(frames, flows)
+        _, residual, features, _ = network.residual(frames, flows)
         found = (
             residual[..., :h, :w],
             *smaller_residuals(frames, network.residual_alone),

@@ -22,6 +22,7 @@ from bsst_plugin.models.flow_vrt import FlowVRT
 from bsst_plugin.models.frame_by_frame import FrameByFrame, FrameByFrameLoss
 from bsst_plugin.models.fusion import SwinFusion
 from bsst_plugin.models.losses import BlurWeightedL1Loss, FrameRMSELoss, FrequencyLoss
+from bsst_plugin.models.mid_exposure import MidExposure
 from bsst_plugin.models.scale_mixture import ScaleMixture
 from bsst_plugin.models.vrt import VRT
 from bsst_plugin.models.window_selection import (
@@ -56,6 +57,7 @@ __all__ = [
     'FrameRMSELoss',
     'FrequencyLoss',
     'MMFlowEstimator',
+    'MidExposure',
     'RAFTFlow',
     'RandomSelection',
     'ReleasedSelection',

@@ -37,6 +37,7 @@ class BSSTNet(BaseModule):
         flow_refiner: Config of the learned correction of the flows, or None.
         scales: Config of the mixture with what the network makes of smaller frames without backbone
             and neck, or None.
+        mid_exposure: Config of what moves the result to the middle of the exposure, or None.
         with_cp: Whether to train with activation checkpointing: only the inputs of blocks are
             kept, what is inside is computed again on the way back. Takes longer and much less
             memory; the gradients are the same.
@@ -53,6 +54,7 @@ class BSSTNet(BaseModule):
         decoder: dict = dict(type='FrameDecoder'),
         flow_refiner: dict | None = None,
         scales: dict | None = None,
+        mid_exposure: dict | None = None,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -65,6 +67,7 @@ class BSSTNet(BaseModule):
         self.neck = None if neck is None else MODELS.build(neck)
         self.decoder = MODELS.build(decoder)
         self.scales = None if scales is None else MODELS.build(scales)
+        self.mid_exposure = None if mid_exposure is None else MODELS.build(mid_exposure)
         if with_cp:
             for module in self.modules():
                 if isinstance(module, RECOMPUTED):
@@ -89,15 +92,18 @@ class BSSTNet(BaseModule):
         n, t, _, h, w = lqs.shape
         if min(h, w) < 16:
             raise ValueError(f'frames must be at least 16 x 16 pixels, these are {h} x {w}')
-        frames, residual, encoded = self.residual(lqs, flows)
+        padded, residual, encoded, flows = self.residual(lqs, flows)
+        frames = padded.flatten(0, 1)
         if self.scales is not None:
-            smaller = smaller_residuals(frames, self.residual_alone)
-            residual = self.scales(frames.flatten(0, 1), residual, encoded, *smaller)
+            smaller = smaller_residuals(padded, self.residual_alone)
+            residual = self.scales(frames, residual, encoded, *smaller)
+        if self.mid_exposure is not None:
+            residual = self.mid_exposure(frames, residual, encoded, flows)
         return lqs + residual.unflatten(0, (n, t))[..., :h, :w]
 
     def residual(
         self, lqs: Tensor, flows: Flows | None = None, refined: bool = True
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Flows]:
         """What is added to frames, before scales are mixed.
 
         Args:
@@ -107,7 +113,8 @@ class BSSTNet(BaseModule):
 
         Returns:
             The frames, padded, ``(n, t, 3, h', w')``; what is added to those, ``(n*t, 3, h', w')``;
-            and the features of the encoder, ``(n*t, c, h'/4, w'/4)``.
+            the features of the encoder, ``(n*t, c, h'/4, w'/4)``; and the flows, ``(n, t-1, 2,
+            h'/4, w'/4)``.
         """
         n, t, _, h, w = lqs.shape
         flows_forward, flows_backward, blur_map = self.motion(lqs, flows)
@@ -121,7 +128,7 @@ class BSSTNet(BaseModule):
             feature = self.refine(features, flows_forward, flows_backward, blur_map).flatten(0, 1)
         else:
             feature = torch.zeros_like(encoded)
-        return padded, self.decoder(feature, skips, t), encoded
+        return padded, self.decoder(feature, skips, t), encoded, (flows_forward, flows_backward)
 
     def residual_alone(self, lqs: Tensor) -> Tensor:
         """What is added to frames ``(n, t, 3, h, w)`` without ``refine``: ``(n*t, 3, h, w)``."""

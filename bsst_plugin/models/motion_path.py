@@ -60,6 +60,20 @@ def frame_velocity(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
     return (to_next - to_previous) / neighbours
 
 
+def frame_acceleration(flows_forward: Tensor, flows_backward: Tensor) -> Tensor:
+    """Acceleration of each frame's pixels: the way to the next frame less that from the previous.
+
+    Args:
+        flows_forward: ``(n, t-1, 2, h, w)`` in pixels, frame i+1 to frame i.
+        flows_backward: ``(n, t-1, 2, h, w)`` in pixels, frame i to frame i+1.
+
+    Returns:
+        ``(n, t, 2, h, w)`` float32 in pixels a frame squared; zero at both ends of a clip.
+    """
+    to_previous, to_next, neighbours = flows_of_frames(flows_forward, flows_backward)
+    return (to_next + to_previous) * (neighbours - 1)
+
+
 def neighbour_differences(
     frames: Tensor, flows_forward: Tensor, flows_backward: Tensor, camera: bool = True
 ) -> Tensor:
@@ -96,7 +110,7 @@ def _differences(frames: Tensor, others: Tensor, flow: Tensor, camera: bool) -> 
         ways.insert(0, flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow))
     moved = []
     for way in ways:
-        moved.append(flow_warp(others, _of_pixels(way), 'border') - frames)
+        moved.append(flow_warp(others, of_pixels(way), 'border') - frames)
     return torch.stack(moved, dim=2)
 
 
@@ -129,7 +143,7 @@ def path_deconvolutions(
         ``(b, 3, len(gammas) * len(exposures) * len(iterations), h, w)``, the results less the
         frames, dtype of ``frames``; carries no gradient. Where nothing moves it is zero.
     """
-    full = _of_pixels(velocity)
+    full = of_pixels(velocity)
     values = frames.float().clamp(_DARKEST, 1)
     all_ends = [_path_ends(full, exposure) for exposure in exposures]
     results = []
@@ -138,14 +152,18 @@ def path_deconvolutions(
         last = now = light
         for step in range(1, max(iterations) + 1):
             ahead = (now * _power(now, last)).clamp(darkest, 1)
-            last, now = now, _corrected(ahead, light, ends, darkest)
+            last, now = now, _corrected(ahead, light, ends, ends, darkest)
             if step in iterations:
                 results.append(now ** (1 / gamma) - values)
     return torch.stack(results, dim=2).to(frames.dtype)
 
 
 def path_corrections(
-    frames: Tensor, restored: Tensor, velocity: Tensor, assumed: Sequence[tuple[float, float]]
+    frames: Tensor,
+    restored: Tensor,
+    velocity: Tensor,
+    assumed: Sequence[tuple[float, float]],
+    skew: float = 0.0,
 ) -> Tensor:
     """What a step of Richardson and Lucy's method would still change in restored frames.
 
@@ -156,16 +174,18 @@ def path_corrections(
         restored: Same shape.
         velocity: See :func:`path_deconvolutions`.
         assumed: Pairs of gamma and exposure, see there.
+        skew: How uneven the motion is, q in (-1, 1): until the middle of the exposure e a pixel
+            moves by ``(1 - q) e v / 2``, after it by ``(1 + q) e v / 2``.
 
     Returns:
         ``(b, 3, len(assumed), h, w)``, dtype of ``frames``.
     """
-    full = _of_pixels(velocity)
+    full = of_pixels(velocity)
     values, now = (x.float().clamp(_DARKEST, 1) for x in (frames, restored))
     results = []
     for gamma, exposure in assumed:
-        ends = _path_ends(full, exposure)
-        better = _corrected(now**gamma, values**gamma, ends, _DARKEST**gamma)
+        ends, origins = (_path_ends(full, exposure, q) for q in (skew, -skew))
+        better = _corrected(now**gamma, values**gamma, ends, origins, _DARKEST**gamma)
         results.append(better ** (1 / gamma) - now)
     return torch.stack(results, dim=2).to(frames.dtype)
 
@@ -222,17 +242,18 @@ def _contrast(sums: Tensor, size: int) -> Tensor:
     return torch.cat((a - b, (a - a[..., -1:])[..., :-1], count / size), dim=-1)
 
 
-def _of_pixels(way: Tensor) -> Tensor:
+def of_pixels(way: Tensor) -> Tensor:
     """A way ``(b, 2, h/4, w/4)``, in pixels of that size, of each pixel: ``(b, 2, h, w)``."""
     return 4 * F.interpolate(way.float(), scale_factor=4, mode='bilinear')
 
 
-def _path_ends(velocity: Tensor, exposure: float) -> Tensor:
-    """Both places to look at for each pixel.
+def _path_ends(velocity: Tensor, exposure: float, skew: float = 0.0) -> Tensor:
+    """Both places to look at for each pixel: what was there passes by it.
 
     Args:
         velocity: ``(b, 2, h, w)`` in pixels a frame.
         exposure: In frames.
+        skew: See :func:`path_corrections`.
 
     Returns:
         Grid ``(b, 2*h, w, 2)``, one place above the other.
@@ -241,7 +262,7 @@ def _path_ends(velocity: Tensor, exposure: float) -> Tensor:
     columns = torch.arange(w, dtype=velocity.dtype, device=velocity.device)
     rows = torch.arange(h, dtype=velocity.dtype, device=velocity.device)[:, None]
     x, y = (exposure / 3 * velocity).unbind(1)
-    ends = [sampling_grid(columns + s * x, rows + s * y, h, w) for s in (-1, 1)]
+    ends = [sampling_grid(columns + s * x, rows + s * y, h, w) for s in (-1 - skew, 1 - skew)]
     return torch.cat(ends, dim=1)
 
 
@@ -251,10 +272,12 @@ def _power(now: Tensor, last: Tensor) -> Tensor:
     return (more * now + less * last) / (less * now + more * last)
 
 
-def _corrected(estimate: Tensor, light: Tensor, ends: Tensor, darkest: float) -> Tensor:
-    """``x A(I / (A x))`` of an estimate x of the sharp light."""
+def _corrected(
+    estimate: Tensor, light: Tensor, ends: Tensor, origins: Tensor, darkest: float
+) -> Tensor:
+    """``x A'(I / (A x))`` of an estimate x of the sharp light, A' the transpose of A."""
     ratio = light / _mean_along(estimate, ends)
-    return (estimate * _mean_along(ratio, ends)).clamp(darkest, 1)
+    return (estimate * _mean_along(ratio, origins)).clamp(darkest, 1)
 
 
 def _mean_along(image: Tensor, ends: Tensor) -> Tensor:

@@ -55,9 +55,8 @@ class ScaleMixture(Correction):
     ) -> Tensor:
         size = (residual.shape[-2], residual.shape[-1])
         levels = [residual, *(_resized(level, size) for level in smaller)]
-        detail = residual - _resized(_halved(residual), size)
         differences = (b - a for a, b in zip(levels[:-1], levels[1:], strict=True))
-        candidates = torch.stack((residual, detail, *differences), dim=2)
+        candidates = torch.stack((residual, detail(residual), *differences), dim=2)
         return self.corrected(frames, residual, candidates, features)
 
 
@@ -83,6 +82,11 @@ def smaller_residuals(frames: Tensor, restore: Callable[[Tensor], Tensor]) -> li
         else:
             residuals.append(torch.zeros_like(frames).flatten(0, 1))
     return residuals
+
+
+def detail(residual: Tensor) -> Tensor:
+    """What of a residual is lost when it is made half as large; ``(b, 3, h, w)``."""
+    return residual - _resized(_halved(residual), (residual.shape[-2], residual.shape[-1]))
 
 
 def _halved(frames: Tensor) -> Tensor:

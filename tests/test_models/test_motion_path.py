@@ -10,6 +10,7 @@ from skimage.data import astronaut
 
 from bsst_plugin.models.motion_path import (
     _power,
+    frame_acceleration,
     frame_velocity,
     neighbour_differences,
     path_contrast,
@@ -23,14 +24,15 @@ def sample(image, y, x):
     return map_coordinates(image, [y, x], order=1, mode='nearest')
 
 
-def richardson_lucy(frame, velocity, gamma, exposure, steps, start=None):
+def richardson_lucy(frame, velocity, gamma, exposure, steps, start=None, skew=0):
     """A frame ``(3, h, w)`` after so many steps, by another library."""
     y, x = np.mgrid[: frame.shape[1], : frame.shape[2]].astype(float)
     quarter = ((y + 0.5) / 4 - 0.5, (x + 0.5) / 4 - 0.5)  # where a pixel lies in the velocity
     vx, vy = (4 * sample(part, *quarter) for part in velocity)
 
-    def blur(image):
-        places = [(y + s * exposure / 3 * vy, x + s * exposure / 3 * vx) for s in (-1, 0, 1)]
+    def blur(image, skew):
+        parts = [exposure / 3 * s for s in (-1 - skew, 0, 1 - skew)]
+        places = [(y + s * vy, x + s * vx) for s in parts]
         return np.mean([[sample(c, *place) for c in image] for place in places], axis=0)
 
     darkest = 1 / 255
@@ -39,7 +41,7 @@ def richardson_lucy(frame, velocity, gamma, exposure, steps, start=None):
     for _ in range(steps):
         power = (1.9 * now + 0.1 * last) / (0.1 * now + 1.9 * last)  # about (now / last) ** 0.9
         ahead = (now * power).clip(darkest**gamma, 1)
-        last, now = now, (ahead * blur(light / blur(ahead))).clip(darkest**gamma, 1)
+        last, now = now, (ahead * blur(light / blur(ahead, skew), -skew)).clip(darkest**gamma, 1)
     return now ** (1 / gamma)
 
 
@@ -67,18 +69,25 @@ def test_the_approximate_power_is_close_to_the_power():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 2), st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))
-def test_corrections_equal_another_library(b, rows, columns, seed):
+@given(
+    st.integers(1, 2),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.sampled_from((-0.5, 0.0, 0.3)),
+    st.integers(0, 99),
+)
+def test_corrections_equal_another_library(b, rows, columns, skew, seed):
     torch.manual_seed(seed)
     frames, restored = torch.rand(2, b, 3, 4 * rows, 4 * columns)
     velocity = torch.randn(b, 2, rows, columns)
     assumed = ((2.2, 0.65), (1.0, 1.0))
-    out = path_corrections(frames, restored, velocity, assumed)
+    out = path_corrections(frames, restored, velocity, assumed, skew)
     assert out.shape == (b, 3, 2, 4 * rows, 4 * columns)
     for index in range(b):
         frame, start, way = (x[index].double().numpy() for x in (frames, restored, velocity))
         for k, setting in enumerate(assumed):
-            expected = richardson_lucy(frame, way, *setting, 1, start) - start.clip(1 / 255, 1)
+            expected = richardson_lucy(frame, way, *setting, 1, start, skew)
+            expected -= start.clip(1 / 255, 1)
             np.testing.assert_allclose(out[index, :, k].numpy(), expected, atol=1e-3)
 
 
@@ -91,6 +100,19 @@ def test_what_blurs_to_the_frame_needs_no_correction():
     correction = path_corrections(blurry ** (1 / 2.2), photo, velocity, ((2.2, 1.0), (2.2, 0.5)))
     right, wrong = correction[..., 8:-8].square().mean((0, 1, 3, 4))
     assert right < 1e-6 < 1e-4 < wrong
+
+
+def test_what_moved_unevenly_needs_no_correction_either():
+    photo = torch.from_numpy(astronaut()[:128, :160].copy()).permute(2, 0, 1)[None] / 255
+    photo = photo.clamp(min=1 / 255)
+    velocity = torch.zeros(1, 2, 32, 40)
+    velocity[:, 0] = 9 / 4
+    blurry = sum(photo.roll(shift, 3) for shift in (-2, 0, 4)) / 3  # more of the way afterwards
+    right, even, wrong = (
+        path_corrections(blurry, photo, velocity, ((1.0, 1.0),), skew)[..., 8:-8].square().mean()
+        for skew in (1 / 3, 0.0, -1 / 3)
+    )
+    assert right < 1e-6 and 1e-4 < even < wrong
 
 
 def test_what_rests_stays_as_it_is():
@@ -239,3 +261,21 @@ def test_steady_motion_to_the_right_has_its_speed(speed):
     flow[:, :, 0] = speed
     out = frame_velocity(-flow, flow)
     assert (out[:, :, 0] == speed).all() and not out[:, :, 1].any()
+
+
+def test_acceleration_is_the_second_difference_of_places():
+    places = np.random.default_rng(0).normal(size=5)
+    backward = torch.zeros(1, 4, 2, 4, 5)
+    backward[:, :, 0] = torch.from_numpy(np.diff(places)).float()[:, None, None]
+    out = frame_acceleration(-backward, backward)
+    assert out.shape == (1, 5, 2, 4, 5)
+    expected = torch.from_numpy(np.diff(places, 2)).float()
+    torch.testing.assert_close(out[0, 1:-1, 0], expected[:, None, None].expand(3, 4, 5))
+    assert not out[:, [0, -1]].any() and not out[:, :, 1].any()
+
+
+@pytest.mark.parametrize('t', [1, 2])
+def test_so_few_frames_have_no_acceleration(t):
+    flows = torch.randn(2, 1, t - 1, 2, 4, 5)
+    out = frame_acceleration(*flows)
+    assert out.shape == (1, t, 2, 4, 5) and not out.any()

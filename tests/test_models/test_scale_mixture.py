@@ -112,7 +112,7 @@ def network(tiny_generator, randomise):
 @torch.no_grad()
 def test_of_a_network_it_sees_what_it_makes_of_smaller_frames(network):
     frames = torch.rand(N, T, 3, 50, 70)
-    padded, residual, encoded = network.residual(frames)
+    padded, residual, encoded, _ = network.residual(frames)
     assert padded.shape[-2:] == residual.shape[-2:] == (64, 96)
 
     def restore(smaller):

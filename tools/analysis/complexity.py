@@ -28,7 +28,16 @@ from bsst_plugin.errors import UserError
 from bsst_plugin.models import BSSTNet, WindowSelection
 from bsst_plugin.models.window_selection import Size2
 
-PARTS = ('encoder', 'flow_refiner', 'backbone', 'fusion', 'neck', 'decoder', 'scales')
+PARTS = (
+    'encoder',
+    'flow_refiner',
+    'backbone',
+    'fusion',
+    'neck',
+    'decoder',
+    'scales',
+    'mid_exposure',
+)
 WITHOUT = 'without deformable convolution'
 # GFLOPs of a frame in Table 4 of the paper, which are multiply-accumulates, by clip length; SST is
 # out of memory at 60 frames.
