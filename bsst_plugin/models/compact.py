@@ -23,6 +23,7 @@ from bsst_plugin.models.layers import CAB, conv3x3, in_chunks, leaky_relu, zeroe
 from bsst_plugin.models.mixture import SCALE, mixture, seen, strength
 from bsst_plugin.models.motion_path import (
     frame_velocity,
+    in_blocks,
     neighbour_differences,
     path_contrast,
     path_deconvolutions,
@@ -139,9 +140,7 @@ def _hints(
 ) -> Tensor:
     """What is known of each 4 x 4 block, all of it about as large as one."""
     # A velocity of one is a blur that fills a block.
-    motion, seen_motion = (
-        torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / SCALE for way in (velocity, path)
-    )
+    motion, seen_motion = (in_blocks(way, SCALE) for way in (velocity, path))
     gaps = candidates[:, :, RESTORATIONS::2] - candidates[:, :, RESTORATIONS + 1 :: 2]
     exposure = contrast[:, :, None, None].expand(-1, -1, *velocity.shape[-2:])
     changes = (strength(candidates), strength(gaps))

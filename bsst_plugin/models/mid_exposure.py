@@ -15,7 +15,9 @@ from bsst_plugin.models.mixture import SCALE
 from bsst_plugin.models.motion_path import (
     frame_acceleration,
     frame_velocity,
+    in_blocks,
     neighbour_differences,
+    of_camera,
     of_pixels,
     path_corrections,
 )
@@ -85,25 +87,30 @@ class MidExposure(Correction):
         acceleration: Tensor,
     ) -> Tensor:
         restored = frames + residual
-        moved = _moved(restored, velocity, acceleration)
+        way = of_pixels(velocity)
+        moved = _moved(restored, way, acceleration)
         candidates = [torch.stack((residual, detail(residual), *moved), dim=2)]
         for skew in SKEWS:
-            middle = flow_warp(restored, skew * _MEAN * of_pixels(velocity), 'border')
+            middle = flow_warp(restored, skew * _MEAN * way, 'border') if skew else restored
             candidates.append(path_corrections(frames, middle, velocity, BLUR, skew))
         candidates.append(neighbours)
         # A velocity of one is a blur that fills a block.
-        motion = [
-            torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / SCALE
-            for way in (velocity, acceleration)
-        ]
+        motion = (in_blocks(velocity, SCALE), in_blocks(acceleration, SCALE))
         return self.corrected(frames, residual, torch.cat(candidates, dim=2), features, *motion)
 
 
-def _moved(restored: Tensor, velocity: Tensor, acceleration: Tensor) -> list[Tensor]:
-    """What moving restored frames changes, see ``MidExposure``; each ``(b, 3, h, w)``."""
-    camera = acceleration.flatten(2).median(dim=2).values[:, :, None, None]
-    ways = (acceleration, camera.expand_as(acceleration))
-    moved = [flow_warp(restored, of_pixels(way) / 24, 'border') - restored for way in ways]
-    instant = _INSTANT * of_pixels(velocity)
-    later, earlier = (flow_warp(restored, way, 'border') for way in (instant, -instant))
+def _moved(restored: Tensor, way: Tensor, acceleration: Tensor) -> list[Tensor]:
+    """What moving restored frames changes, see ``MidExposure``.
+
+    Args:
+        restored: ``(b, 3, h, w)``.
+        way: ``(b, 2, h, w)``, velocity in pixels a frame.
+        acceleration: ``(b, 2, h/4, w/4)`` in pixels of that size.
+
+    Returns:
+        Three, each ``(b, 3, h, w)``.
+    """
+    shifts = (of_pixels(one) / 24 for one in (acceleration, of_camera(acceleration)))
+    moved = [flow_warp(restored, shift, 'border') - restored for shift in shifts]
+    later, earlier = (flow_warp(restored, s * _INSTANT * way, 'border') for s in (1, -1))
     return [*moved, (later - earlier) / 2]

@@ -107,7 +107,7 @@ def _differences(frames: Tensor, others: Tensor, flow: Tensor, camera: bool) -> 
     """What ``others`` show instead, moved like camera and pixels, ``(b, 3, 1 or 2, h, w)``."""
     ways = [flow]
     if camera:
-        ways.insert(0, flow.flatten(2).median(dim=2).values[:, :, None, None].expand_as(flow))
+        ways.insert(0, of_camera(flow))
     moved = []
     for way in ways:
         moved.append(flow_warp(others, of_pixels(way), 'border') - frames)
@@ -184,7 +184,8 @@ def path_corrections(
     values, now = (x.float().clamp(_DARKEST, 1) for x in (frames, restored))
     results = []
     for gamma, exposure in assumed:
-        ends, origins = (_path_ends(full, exposure, q) for q in (skew, -skew))
+        ends = _path_ends(full, exposure, skew)
+        origins = _path_ends(full, exposure, -skew) if skew else ends
         better = _corrected(now**gamma, values**gamma, ends, origins, _DARKEST**gamma)
         results.append(better ** (1 / gamma) - now)
     return torch.stack(results, dim=2).to(frames.dtype)
@@ -240,6 +241,16 @@ def _contrast(sums: Tensor, size: int) -> Tensor:
     count = sums[..., -1:]
     a, b = (sums[..., :-1] / (count + _FEW) + _LITTLE).log().chunk(2, dim=-1)
     return torch.cat((a - b, (a - a[..., -1:])[..., :-1], count / size), dim=-1)
+
+
+def of_camera(way: Tensor) -> Tensor:
+    """The camera's way, taken to be a translation: the median of ``(b, 2, h, w)``, same shape."""
+    return way.flatten(2).median(dim=2).values[:, :, None, None].expand_as(way)
+
+
+def in_blocks(way: Tensor, block: int) -> Tensor:
+    """A way and its length, in blocks of so many pixels: ``(b, 3, h, w)`` of ``(b, 2, h, w)``."""
+    return torch.cat((way, way.norm(dim=1, keepdim=True)), dim=1) / block
 
 
 def of_pixels(way: Tensor) -> Tensor:
