@@ -182,11 +182,12 @@ def path_corrections(
     """
     full = of_pixels(velocity)
     values, now = (x.float().clamp(_DARKEST, 1) for x in (frames, restored))
+    exposures = {exposure for _, exposure in assumed}
+    ends = {e: _path_ends(full, e, skew) for e in exposures}
+    origins = {e: _path_ends(full, e, -skew) for e in exposures} if skew else ends
     results = []
-    for gamma, exposure in assumed:
-        ends = _path_ends(full, exposure, skew)
-        origins = _path_ends(full, exposure, -skew) if skew else ends
-        better = _corrected(now**gamma, values**gamma, ends, origins, _DARKEST**gamma)
+    for gamma, e in assumed:
+        better = _corrected(now**gamma, values**gamma, ends[e], origins[e], _DARKEST**gamma)
         results.append(better ** (1 / gamma) - now)
     return torch.stack(results, dim=2).to(frames.dtype)
 
