@@ -131,7 +131,9 @@ def _restorations(frames: Tensor, velocity: Tensor, exposures: Sequence[float]) 
     results = path_deconvolutions(frames, velocity, GAMMAS, exposures, ITERATIONS)
     results = results.unflatten(2, (len(GAMMAS), len(exposures), len(ITERATIONS)))
     for dim in (2, 3, 4):
-        results = torch.diff(results, dim=dim, prepend=torch.zeros_like(results.narrow(dim, 0, 1)))
+        parts = results.unbind(dim)  # in place, the last first: torch.diff takes five times as long
+        for before, own in zip(parts[-2::-1], parts[:0:-1], strict=True):
+            own.sub_(before)
     return results.flatten(2, 4)
 
 

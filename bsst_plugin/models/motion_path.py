@@ -151,7 +151,7 @@ def path_deconvolutions(
         light, darkest = values**gamma, _DARKEST**gamma
         last = now = light
         for step in range(1, max(iterations) + 1):
-            ahead = (now * _power(now, last)).clamp(darkest, 1)
+            ahead = _power(now, last).mul_(now).clamp_(darkest, 1)
             last, now = now, _corrected(ahead, light, ends, ends, darkest)
             if step in iterations:
                 results.append(now ** (1 / gamma) - values)
@@ -280,21 +280,24 @@ def _path_ends(velocity: Tensor, exposure: float, skew: float = 0.0) -> Tensor:
 
 def _power(now: Tensor, last: Tensor) -> Tensor:
     """``(now / last) ** _MOMENTUM``, half a percent off where one is twice the other."""
-    more, less = 1 + _MOMENTUM, 1 - _MOMENTUM
-    return (more * now + less * last) / (less * now + more * last)
+    both, change = now + last, now - last
+    return torch.add(both, change, alpha=_MOMENTUM).div_(both.sub_(change, alpha=_MOMENTUM))
 
 
 def _corrected(
     estimate: Tensor, light: Tensor, ends: Tensor, origins: Tensor, darkest: float
 ) -> Tensor:
-    """``x A'(I / (A x))`` of an estimate x of the sharp light, A' the transpose of A."""
-    ratio = light / _mean_along(estimate, ends)
-    return (estimate * _mean_along(ratio, origins)).clamp(darkest, 1)
+    """``x A'(I / (A x))`` of an estimate x of the sharp light, A' the transpose of A.
+
+    The thirds of both means cancel: ``S'(I / (S x))`` with ``S = 3 A`` is the same.
+    """
+    ratio = light / _sum_along(estimate, ends)
+    return (estimate * _sum_along(ratio, origins)).clamp_(darkest, 1)
 
 
-def _mean_along(image: Tensor, ends: Tensor) -> Tensor:
-    """A of an image ``(b, 3, h, w)``: bilinear, the border repeated."""
+def _sum_along(image: Tensor, ends: Tensor) -> Tensor:
+    """S of an image ``(b, 3, h, w)``: bilinear, the border repeated."""
     with no_autocast(image):
         seen = F.grid_sample(image, ends, padding_mode='border', align_corners=False)
     before, after = seen.chunk(2, dim=2)
-    return (before + image + after) / 3
+    return (before + image).add_(after)
