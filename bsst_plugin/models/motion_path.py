@@ -281,7 +281,8 @@ def _path_ends(velocity: Tensor, exposure: float, skew: float = 0.0) -> Tensor:
 def _power(now: Tensor, last: Tensor) -> Tensor:
     """``(now / last) ** _MOMENTUM``, half a percent off where one is twice the other."""
     both, change = now + last, now - last
-    return torch.add(both, change, alpha=_MOMENTUM).div_(both.sub_(change, alpha=_MOMENTUM))
+    more = torch.add(both, change, alpha=_MOMENTUM)
+    return more.div_(both.sub_(change, alpha=_MOMENTUM))
 
 
 def _corrected(
