@@ -17,12 +17,13 @@ import numpy as np
 from bsst_plugin.errors import UserError
 
 from .blur_synthesis import BlurSettings, Layer, Scene
-from .capture import GAMMA, CaptureSettings, jerky, on_a_tripod, random_count
+from .capture import GAMMA, CaptureSettings, jerky, on_a_tripod, random_count, shakes
 from .random_scene import scene_over
 
 LONGEST = 480  # frames of a video that are kept
 SHORT_SIDE = 480  # pixels to which larger frames are reduced: video is compressed
 _CLOSEST = 1.3  # how much of a video is seen at least, in sizes of a frame
+_SHAKE_GAP = (3.5, 7.0)  # see ``BlurSettings``, frames of a video: at 30 Hz 0.12 to 0.23 s
 _TRIES = 3  # places to look for motion
 
 
@@ -126,6 +127,8 @@ def _through_a_camera(
     settings = replace(settings, exposure=1.0, blur=(0, longest))
     if rng.random() < ranges.tripod_share:
         settings = on_a_tripod(settings)
+    elif shakes(ranges, rng):
+        settings = replace(settings, shake_gap=rng.uniform(*_SHAKE_GAP) / count)
     elif rng.random() < ranges.jerky_share:
         settings = jerky(settings, rng)
     camera = scene_over(frames[0], (), settings, rng).background.motion

@@ -44,6 +44,8 @@ class BlurSettings:
         max_step: Longest way between two successive renderings of one exposure; above about one
             pixel the blur falls apart into copies.
         speed_gap: Frames between the times that the speed is drawn for: short ones are jerky.
+        shake_gap: Frames between the times that the place of a camera in a shaking hand is drawn
+            for; None for one that goes smoothly. A hand turns back within a fifth of a second.
     """
 
     num_frames: int = 24
@@ -57,6 +59,7 @@ class BlurSettings:
     pieces: tuple[int, int] = (1, 2)
     max_step: float = 0.8
     speed_gap: float = 2.5
+    shake_gap: float | None = None
 
     def __post_init__(self) -> None:
         ranges = self.blur[0] <= self.blur[1] and 0 <= self.pieces[0] <= self.pieces[1]
@@ -66,8 +69,8 @@ class BlurSettings:
             raise ValueError(f'needs 0 < exposure <= 1, max_step > 0, 0 <= angle <= 45: {self}')
         if not (0 <= self.zoom < 1 and self.travel >= 0 and 0 < self.slowest <= 1):
             raise ValueError(f'needs 0 <= zoom < 1, travel >= 0, 0 < slowest <= 1: {self}')
-        if not self.speed_gap > 0:
-            raise ValueError(f'needs speed_gap > 0: {self}')
+        if not (self.speed_gap > 0 and (self.shake_gap is None or self.shake_gap > 0)):
+            raise ValueError(f'needs speed_gap > 0 and shake_gap > 0: {self}')
 
     @property
     def reach(self) -> float:

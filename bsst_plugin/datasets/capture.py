@@ -11,6 +11,7 @@ import numpy as np
 from .blur_synthesis import BlurSettings, Layer, Recording, Scene, render_linear
 
 GAMMA = (1.8, 2.4)  # range of the powers of response curves
+SHAKE_GAP = (0.6, 2.0)  # of rendered clips, see ``BlurSettings``, frames
 _LEVELS = 2**16  # of linear light in a response table: steps below 2/255 even where it is steepest
 
 
@@ -20,7 +21,7 @@ class CaptureSettings:
 
     Args:
         video_share: Clips of real video. Of what follows, averaged_frames, averaged_step,
-            coded_share, jerky_share and tripod_share are drawn for those, too.
+            coded_share, jerky_share, shake_share and tripod_share are drawn for those, too.
         least_motion: Mean difference of blurry and sharp frames, of 255, below which another part
             of a video is tried, some times.
         exposure: Part of the time between two frames that the shutter is open.
@@ -38,6 +39,7 @@ class CaptureSettings:
         held_share: Part of those clips in which frames repeat the one before.
         coded_share: Part of those clips that are averaged after the camera's response curve.
         jerky_share: Clips in which speeds change within a frame or two.
+        shake_share: Clips of a camera in a hand that shakes, if it does not rest.
         soft_share: Clips of a soft lens, in blurry and sharp frames alike.
         softness: Its standard deviation, pixels.
         tripod_share: Clips in which the camera rests and pieces move, at least one.
@@ -60,6 +62,7 @@ class CaptureSettings:
     held_share: float = 0.1
     coded_share: float = 0.7
     jerky_share: float = 0.3
+    shake_share: float = 0.0
     soft_share: float = 0.5
     softness: tuple[float, float] = (0.3, 1.2)
     tripod_share: float = 0.25
@@ -77,7 +80,7 @@ class CaptureSettings:
             self.coded_share,
         ]
         shares += [self.shutter_share, self.held_share, self.jerky_share, self.soft_share]
-        shares += [self.tripod_share, self.noise_share, self.jpeg_share]
+        shares += [self.shake_share, self.tripod_share, self.noise_share, self.jpeg_share]
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f'needs shares in [0, 1]: {self}')
         ranges = [self.exposure, self.averaged_frames, self.softness, self.noise]
@@ -225,6 +228,8 @@ def random_capture(
         settings = replace(on_a_tripod(settings), pieces=pieces)
     else:  # short paths are bent, and many cameras hardly move
         settings = replace(settings, travel=settings.travel * rng.uniform(0.03, 1))
+        if shakes(ranges, rng):
+            settings = replace(settings, shake_gap=rng.uniform(*SHAKE_GAP))
     if rng.random() < ranges.still_share:
         blur = min(blur, rng.uniform(0, 1))
     noise = quality = None
@@ -247,6 +252,11 @@ def random_count(ranges: CaptureSettings, rng: np.random.Generator) -> int:
 def on_a_tripod(settings: BlurSettings) -> BlurSettings:
     """The same for a camera that rests."""
     return replace(settings, travel=0, angle=0, zoom=0)
+
+
+def shakes(ranges: CaptureSettings, rng: np.random.Generator) -> bool:
+    """Draw whether the camera is in a hand that shakes; nothing is drawn where none ever is."""
+    return ranges.shake_share > 0 and bool(rng.random() < ranges.shake_share)
 
 
 def jerky(settings: BlurSettings, rng: np.random.Generator) -> BlurSettings:

@@ -13,6 +13,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator, PPoly
 from .blur_synthesis import BlurSettings, Layer, Scene, content_steps, square_corners, to_linear
 
 _LOOP_KNOTS = 7  # control points of a camera path
+_TURN, _ZOOM = 0.2, 0.05  # of a shaking hand, at the corners of the frame, in parts of the shift
 _SOFT_EDGE = 1.5  # pixels from outside to inside of a cut-out: how sharp photographed edges are
 
 
@@ -45,6 +46,25 @@ class RandomMotion:
         return _similarity(
             self.path(np.interp(way, self.lengths, self.knots)), self.origin, self.target
         )
+
+
+@dataclass(frozen=True)
+class Shake:
+    """A camera in a hand that shakes: smooth in time, but neither even nor straight.
+
+    Args:
+        poses: Pose (x, y, angle in radians, log of the scale) at a time.
+        origin: See ``RandomMotion``.
+        target: See ``RandomMotion``.
+    """
+
+    poses: CubicSpline
+    origin: tuple[float, float]
+    target: tuple[float, float]
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        """Maps ``(k, 3, 3)`` at times ``(k,)``."""
+        return _similarity(self.poses(times), self.origin, self.target)
 
 
 def random_scene(
@@ -98,7 +118,8 @@ def scene_over(
     centre = np.array(photo.shape[1::-1]) / 2 - 0.5 + rng.uniform(-1, 1, 2) * (room - shift)
     bounds = np.array([*shift, math.radians(settings.angle), math.log1p(settings.zoom)])
     middle = (size - 1) / 2
-    camera = random_motion((middle, middle), tuple(centre), size, bounds, settings, rng)
+    draw = random_motion if settings.shake_gap is None else random_shake
+    camera = draw((middle, middle), tuple(centre), size, bounds, settings, rng)
     pieces = tuple(_random_piece(picture, centre, settings, rng) for picture in cutouts)
     return Scene(Layer(photo, camera), pieces)
 
@@ -141,6 +162,34 @@ def random_motion(
     # Monotone between its points, this interpolation never falls below the lowest speed.
     way = PchipInterpolator(times, speed).antiderivative()
     return RandomMotion(path, knots, lengths, way, origin, target)
+
+
+def random_shake(
+    origin: tuple[float, float],
+    target: tuple[float, float],
+    span: float,
+    bounds: np.ndarray,
+    settings: BlurSettings,
+    rng: np.random.Generator,
+) -> Shake:
+    """Draw how a hand shakes, see :func:`random_motion`; ``settings.shake_gap`` is given."""
+    gap = settings.shake_gap
+    assert gap is not None
+    times = np.arange(-2, settings.num_frames + 3 * gap, gap)
+    corner = span / math.sqrt(2)
+    # Poses at which corners move by about a pixel, of what may change.
+    points = rng.standard_normal((len(times), 4)) * (1, 1, _TURN / corner, _ZOOM / corner)
+    points *= bounds > 0
+    poses = CubicSpline(times, points)
+    frames = np.arange(settings.num_frames)[:, None]
+    moments = frames + np.linspace(-0.5, 0.5, 33) * settings.exposure
+    maps = _similarity(poses(moments.ravel()), origin, target)
+    steps = content_steps(maps, square_corners(origin, span))
+    way = np.append(steps, 0).reshape(moments.shape)[:, :-1].sum(1)
+    most = np.abs(poses(moments)).max((0, 1))
+    reach = np.min(bounds[most > 0] / most[most > 0], initial=np.inf)
+    strength = min(rng.uniform(*settings.blur) / (way.max() + 1e-9), reach)
+    return Shake(CubicSpline(times, strength * points), origin, target)
 
 
 def _random_piece(

@@ -56,10 +56,10 @@ def photo(side=80):
     return (255 * np.mean(layers, 0)).astype(np.uint8)
 
 
-@pytest.mark.parametrize('tripod', [0, 1])
-def test_a_camera_moves_over_the_video(tripod):
+@pytest.mark.parametrize('tripod, shake', [(0, 0), (0, 1), (1, 1)])
+def test_a_camera_moves_over_the_video(tripod, shake):
     still = video([photo()] * 30)
-    ranges = replace(RESTING, tripod_share=tripod)
+    ranges = replace(RESTING, tripod_share=tripod, shake_share=shake)
     differences = []
     for seed in range(6):
         blurry, sharp = averaged_clip(still, SHAPE, ranges, np.random.default_rng(seed))

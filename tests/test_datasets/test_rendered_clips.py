@@ -272,7 +272,7 @@ def test_noise_has_the_strength_that_was_asked_for(coded):
 
 
 def test_drawn_captures_stay_in_range():
-    shape, ranges = BlurSettings(size=96, blur=(4, 24)), CaptureSettings()
+    shape, ranges = BlurSettings(size=96, blur=(4, 24)), CaptureSettings(shake_share=0.6)
     drawn = [random_capture(shape, ranges, np.random.default_rng(i)) for i in range(300)]
     for capture, own in drawn:
         assert 0.1 <= own.exposure <= 1
@@ -288,6 +288,10 @@ def test_drawn_captures_stay_in_range():
         (ranges.averaged_share * ranges.coded_share, [capture.coded for capture, _ in drawn]),
         (ranges.averaged_share * ranges.gapless_share, [own.exposure == 1 for _, own in drawn]),
         (ranges.tripod_share, [own.travel == own.angle == own.zoom == 0 for _, own in drawn]),
+        (
+            ranges.shake_share * (1 - ranges.tripod_share),
+            [own.shake_gap is not None for _, own in drawn],
+        ),
     ]
     for share, found in shares:
         assert np.mean(found) == pytest.approx(share, abs=0.09)
