@@ -103,7 +103,7 @@ def test_a_hand_that_shakes_moves_neither_evenly_nor_straight():
     smooth = BlurSettings(num_frames=12, size=64, blur=(6, 6))
     offset, width = unevenness(smooth)
     assert offset < 0.15 and width < 0.05
-    # Means of 5 frames of six hand-held videos: 0.36 and 0.18.
+    # Means of 5 frames of six videos whose camera moves: 0.36 and 0.18.
     offset, width = unevenness(replace(smooth, shake_gap=1.0))
     assert 0.2 < offset < 0.6 and 0.08 < width < 0.3
 
