@@ -11,8 +11,8 @@ import numpy as np
 from .blur_synthesis import BlurSettings, Layer, Recording, Scene, render_linear
 
 GAMMA = (1.8, 2.4)  # range of the powers of response curves
-SHAKE_GAP = (0.6, 2.0)  # of rendered clips, see ``BlurSettings``, frames
 _LEVELS = 2**16  # of linear light in a response table: steps below 2/255 even where it is steepest
+_SHAKE_GAP = (0.6, 2.0)  # of rendered clips, see ``BlurSettings``, frames
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def random_capture(
     else:  # short paths are bent, and many cameras hardly move
         settings = replace(settings, travel=settings.travel * rng.uniform(0.03, 1))
         if shakes(ranges, rng):
-            settings = replace(settings, shake_gap=rng.uniform(*SHAKE_GAP))
+            settings = replace(settings, shake_gap=rng.uniform(*_SHAKE_GAP))
     if rng.random() < ranges.still_share:
         blur = min(blur, rng.uniform(0, 1))
     noise = quality = None

@@ -180,13 +180,13 @@ def random_shake(
     # Poses at which corners move by about a pixel, of what may change.
     points = rng.standard_normal((len(times), 4)) * (1, 1, _TURN / corner, _ZOOM / corner)
     points *= bounds > 0
-    poses = CubicSpline(times, points)
     frames = np.arange(settings.num_frames)[:, None]
     moments = frames + np.linspace(-0.5, 0.5, 33) * settings.exposure
-    maps = _similarity(poses(moments.ravel()), origin, target)
+    poses = CubicSpline(times, points)(moments.ravel())
+    maps = _similarity(poses, origin, target)
     steps = content_steps(maps, square_corners(origin, span))
     way = np.append(steps, 0).reshape(moments.shape)[:, :-1].sum(1)
-    most = np.abs(poses(moments)).max((0, 1))
+    most = np.abs(poses).max(0)
     reach = np.min(bounds[most > 0] / most[most > 0], initial=np.inf)
     strength = min(rng.uniform(*settings.blur) / (way.max() + 1e-9), reach)
     return Shake(CubicSpline(times, strength * points), origin, target)
