@@ -19,9 +19,17 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)
     # These import mmcv: a missing one must have been named before.
     import bsst_plugin.checkpoints.keep  # noqa: F401
-    from bsst_plugin import datasets, evaluation, hooks, models, train_loop
+    from bsst_plugin import datasets, evaluation, hooks, models, optim_wrapper, train_loop
     from bsst_plugin.checkpoints.safe_globals import allow_mmengine_checkpoints
 
 allow_mmengine_checkpoints()
 
-__all__ = ['__version__', 'datasets', 'evaluation', 'hooks', 'models', 'train_loop']
+__all__ = [
+    '__version__',
+    'datasets',
+    'evaluation',
+    'hooks',
+    'models',
+    'optim_wrapper',
+    'train_loop',
+]

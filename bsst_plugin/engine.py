@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from bsst_plugin.checkpoints.check import check_fits
 from bsst_plugin.datasets.check import check_frame_folders
 from bsst_plugin.errors import UserError
+from bsst_plugin.ops.precision import bfloat16_is_fast
 
 #: A disk is full, over its quota, or cannot be written.
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -177,8 +178,12 @@ def _fit_to_cpu(cfg: Config) -> None:
     """Replace what needs a GPU, so that the same config runs without one."""
     optim_wrapper = cfg.get('optim_wrapper')
     if optim_wrapper and optim_wrapper.get('type') == 'AmpOptimWrapper':
-        print_log('No GPU: training in float32 (OptimWrapper instead of AmpOptimWrapper)')
-        optim_wrapper.type = 'OptimWrapper'
+        bfloat16 = optim_wrapper.get('dtype') == 'bfloat16' and bfloat16_is_fast()
+        optim_wrapper.type = 'BFloat16OptimWrapper' if bfloat16 else 'OptimWrapper'
+        precision = 'bfloat16' if bfloat16 else 'float32'
+        print_log(
+            f'No GPU: training in {precision} ({optim_wrapper.type} instead of AmpOptimWrapper)'
+        )
         for key in ('loss_scale', 'dtype', 'use_fp64'):
             optim_wrapper.pop(key, None)
     for split in ('val', 'test'):

@@ -9,7 +9,8 @@
 #         --start work_dirs/first.pth
 #     python tools/fit_small.py configs/bsstnet_small_scales.py work_dirs/small.pth --scales \
 #         --start work_dirs/second.pth
-# What follows those is for a longer training, on clips that are always new:
+# All parts together, on clips that are always new, are trained by configs/bsstnet_small_together.py
+# on a CPU, and with a GPU by
 #     python tools/train.py configs/bsstnet_small.py --resume \
 #         --cfg-options load_from=work_dirs/small.pth
 # The learning rate stays constant, so that training may stop whenever the validation curve is

@@ -1,0 +1,35 @@
+"""The last part of the training of the small model, by tools/train.py."""
+
+import sys
+from pathlib import Path
+
+from bsst_plugin.checkpoints.check import read_state_dict
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / 'tests'))
+from run_command import run_command  # noqa: E402
+
+WEIGHTS = REPO / 'bsst_plugin/weights/bsstnet_small.pth'
+PARTS = {'encoder', 'backbone', 'fusion', 'neck', 'decoder', 'scales', 'mid_exposure'}
+PATH = 'encoder.blur_path.'
+
+
+def weights(path):
+    return {name.removeprefix('generator.'): x for name, x in read_state_dict(path).items()}
+
+
+def test_all_parts_but_the_path_learn(one_photograph, tmp_path):
+    config = tmp_path / 'together.py'
+    text = one_photograph.read_text().replace('bsstnet_small.py', 'bsstnet_small_together.py')
+    config.write_text(text)
+    options = [f'load_from={WEIGHTS}', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    work_dir = tmp_path / 'run'
+    done = run_command('tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, after = weights(WEIGHTS), weights(work_dir / 'iter_2.pth')
+    # Means of weights are rounded.
+    changed = {name for name, x in before.items() if (x - after[name]).abs().max() > 1e-6}
+    assert {name.partition('.')[0] for name in changed} == PARTS
+    assert any(name.startswith(PATH) for name in before)
+    assert not any(name.startswith(PATH) for name in changed)
+    assert all(x.isfinite().all() for x in after.values())
