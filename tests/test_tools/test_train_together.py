@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from bsst_plugin.checkpoints.check import read_state_dict
 
 REPO = Path(__file__).resolve().parents[2]
@@ -14,22 +16,34 @@ PARTS = {'encoder', 'backbone', 'fusion', 'neck', 'decoder', 'scales', 'mid_expo
 PATH = 'encoder.blur_path.'
 
 
+@pytest.fixture(scope='module')
+def trained(one_photograph, tmp_path_factory):
+    """Folder of a training of two iterations from the weights that ship."""
+    folder = tmp_path_factory.mktemp('together')
+    config, work_dir = folder / 'together.py', folder / 'run'
+    text = one_photograph.read_text().replace('bsstnet_small.py', 'bsstnet_small_together.py')
+    config.write_text(text)
+    options = [f'load_from={WEIGHTS}', 'train_cfg.max_iters=2', 'train_cfg.val_interval=1']
+    done = run_command('tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work_dir
+
+
 def weights(path):
     return {name.removeprefix('generator.'): x for name, x in read_state_dict(path).items()}
 
 
-def test_all_parts_but_the_path_learn(one_photograph, tmp_path):
-    config = tmp_path / 'together.py'
-    text = one_photograph.read_text().replace('bsstnet_small.py', 'bsstnet_small_together.py')
-    config.write_text(text)
-    options = [f'load_from={WEIGHTS}', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
-    work_dir = tmp_path / 'run'
-    done = run_command('tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    before, after = weights(WEIGHTS), weights(work_dir / 'iter_2.pth')
+def test_all_parts_but_the_path_learn(trained):
+    before, after = weights(WEIGHTS), weights(trained / 'iter_2.pth')
     # Means of weights are rounded.
     changed = {name for name, x in before.items() if (x - after[name]).abs().max() > 1e-6}
     assert {name.partition('.')[0] for name in changed} == PARTS
     assert any(name.startswith(PATH) for name in before)
     assert not any(name.startswith(PATH) for name in changed)
     assert all(x.isfinite().all() for x in after.values())
+
+
+def test_validations_make_a_curve(trained, load_script):
+    points = load_script('tools/analysis/training_curve.py').read_validations(trained)
+    assert [step for step, *_ in points] == [1, 2]
+    assert all(output > given for _, output, given in points)
