@@ -36,8 +36,8 @@ compare: env ## train five methods for MINUTES=9 each and write docs/comparison.
 ablation: env ## the same for Tables 5 to 7 at a small size: docs/ablation.md
 	@$(BIN)/python -W ignore tools/contest.py ablation --minutes $(MINUTES) $(ARGS)
 
-test: env ## run all tests (ARGS='-m "not slow"' leaves out the slow ones)
-	$(BIN)/python -m pytest $(ARGS)
+test: env ## run all tests, in two processes (ARGS='-m "not slow"' leaves out the slow ones)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: env ## check style and types
 	$(BIN)/ruff check .
