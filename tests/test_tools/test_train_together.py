@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from bsst_plugin.checkpoints.check import read_state_dict
+from bsst_plugin.checkpoints.load import DEFAULT_CHECKPOINT
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / 'tests'))
 from run_command import run_command  # noqa: E402
 
-WEIGHTS = REPO / 'bsst_plugin/weights/bsstnet_small.pth'
 PARTS = {'encoder', 'backbone', 'fusion', 'neck', 'decoder', 'scales', 'mid_exposure'}
 PATH = 'encoder.blur_path.'
 
@@ -23,8 +23,9 @@ def trained(one_photograph, tmp_path_factory):
     config, work_dir = folder / 'together.py', folder / 'run'
     text = one_photograph.read_text().replace('bsstnet_small.py', 'bsstnet_small_together.py')
     config.write_text(text)
-    options = [f'load_from={WEIGHTS}', 'train_cfg.max_iters=2', 'train_cfg.val_interval=1']
-    done = run_command('tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options)
+    lengths = ['train_cfg.max_iters=2', 'train_cfg.val_interval=1']
+    options = ['--cfg-options', f'load_from={DEFAULT_CHECKPOINT}', *lengths]
+    done = run_command('tools/train.py', config, '--work-dir', work_dir, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     return work_dir
 
@@ -34,7 +35,7 @@ def weights(path):
 
 
 def test_all_parts_but_the_path_learn(trained):
-    before, after = weights(WEIGHTS), weights(trained / 'iter_2.pth')
+    before, after = weights(DEFAULT_CHECKPOINT), weights(trained / 'iter_2.pth')
     # Means of weights are rounded.
     changed = {name for name, x in before.items() if (x - after[name]).abs().max() > 1e-6}
     assert {name.partition('.')[0] for name in changed} == PARTS
