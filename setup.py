@@ -19,8 +19,8 @@ MIM_CONTENTS = ('configs', 'tools', 'model-index.yml')
 
 EXTRAS = {
     'flow': ['mmflow>=1.0.0rc0'],
-    'tests': ['hypothesis', 'pytest'],
-    'all': ['hypothesis', 'mmflow>=1.0.0rc0', 'openmim', 'pytest'],
+    'tests': ['hypothesis', 'pytest', 'pytest-xdist'],
+    'all': ['hypothesis', 'mmflow>=1.0.0rc0', 'openmim', 'pytest', 'pytest-xdist'],
 }
 
 

@@ -98,6 +98,7 @@ class Fit:
         else:
             check_is_new(out)
             check_is_new(self.log)
+            check_is_new(self.clips)
             self._write_state()
 
     def steps(self, loss: Callable[[], Tensor]) -> Iterator[int]:

@@ -80,11 +80,12 @@ def test_other_options_do_not_go_on(fit):
         fit(steps=30)
 
 
-def test_what_is_there_stays(fit, tmp_path):
-    (tmp_path / 'a.jsonl').write_text('mine')
-    with pytest.raises(UserError, match=r'a\.jsonl: exists already'):
+@pytest.mark.parametrize('name', ['a.pth', 'a.jsonl', 'a.clips'])
+def test_what_is_there_stays(fit, tmp_path, name):
+    (tmp_path / name).write_text('mine')
+    with pytest.raises(UserError, match=f'{name}: exists already'):
         fit()
-    assert (tmp_path / 'a.jsonl').read_text() == 'mine'
+    assert (tmp_path / name).read_text() == 'mine'
 
 
 def test_finished_it_leaves_weights_and_figures(fit, tmp_path):

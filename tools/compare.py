@@ -70,15 +70,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not isinstance(dataset, VideoWindows):
         raise UserError(f'{runs[0].config}: test_dataloader.dataset has to be VideoWindows')
     frames = _find_frames(dataset, args.frames)
+    fp16 = first.test_cfg.get('fp16', False)
     results = []
     for each in runs:
         with console.status(f'{each.name}: {len(windows)} windows'):
-            results.append((each, measure_run(each, windows, frames)))
+            results.append((each, measure_run(each, windows, frames, fp16)))
         console.print(f'{each.name}: PSNR {results[-1][1].scores["PSNR"]:.2f} dB')
     setting = {
         'dataset': first.test_dataloader.dataset.data_root,
         'windows': len(windows),
         'window_frames': dataset.num_frames,
+        'fp16': fp16,
         'test_cfg': dict(first.model.get('test_cfg') or {}),
     }
     with new_folder(out) as folder:

@@ -29,7 +29,7 @@ from bsst_plugin.errors import UserError
 from bsst_plugin.hooks import TRAINED_SECONDS
 
 CONFIGS = Path('configs/contest')
-DATA = 'data/demo'
+DATA = 'data/demo_clips'
 MARK = '<!-- Written by make {}, which replaces it. -->'
 
 

@@ -78,7 +78,7 @@ class ClipHook(Hook):
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description='Render, train, test and show a small BSSTNet.')
-    parser.add_argument('--data', default='data/demo', help='folder for the rendered clips')
+    parser.add_argument('--data', default='data/demo_clips', help='folder for the rendered clips')
     parser.add_argument('--work-dir', default='work_dirs/demo_train', help='folder for the results')
     args = parser.parse_args()
 

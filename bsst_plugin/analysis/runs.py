@@ -13,6 +13,7 @@ from mmagic.models import BaseEditModel
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
+from mmengine.runner.amp import autocast
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -88,13 +89,16 @@ class Measured:
     frames: dict[Frame, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
-def measure_run(run: Run, windows: DataLoader, chosen: Iterable[Frame] = ()) -> Measured:
+def measure_run(
+    run: Run, windows: DataLoader, chosen: Iterable[Frame] = (), fp16: bool = False
+) -> Measured:
     """Evaluate a network and measure what it costs.
 
     Args:
         run: The network.
         windows: Batches of one window each, of the dataset ``VideoWindows``.
         chosen: Frames to keep.
+        fp16: Whether to use autocast, as ``fp16`` of MMEngine's test loop.
 
     Returns:
         The measurements, on the GPU if there is one.
@@ -113,6 +117,7 @@ def measure_run(run: Run, windows: DataLoader, chosen: Iterable[Frame] = ()) -> 
         samples: list[DataSample] = []
 
         @torch.no_grad()
+        @autocast(enabled=fp16)
         def predict(batch: dict = batch, samples: list[DataSample] = samples) -> None:
             samples.extend(model.test_step(batch))
             if device.type == 'cuda':

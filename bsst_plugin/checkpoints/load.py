@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from mmagic.registry import MODELS
-from mmengine.config import Config
 from torch import Tensor, nn
 
 import bsst_plugin
-from bsst_plugin.checkpoints.check import read_state_dict
+from bsst_plugin.checkpoints.check import count_fitting, own_tensors, read_state_dict
 from bsst_plugin.checkpoints.released import convert_released
+from bsst_plugin.engine import read_config
 from bsst_plugin.errors import UserError
 
 PACKAGE = Path(bsst_plugin.__file__).parent
@@ -62,15 +62,19 @@ def load_network(
         )
     path = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
     state = read_state_dict(path)
+    is_released = any(name.startswith(RELEASED_PREFIX) for name in state)
+    embedded = _embedded_config(path) if config is None else None
+    if config is None and embedded is None and is_released:
+        config = _config_folder() / RELEASED_CONFIG
+    cfg: Mapping[str, Any]
     if config is not None:
-        cfg, text = _read_config_file(Path(config))
-    elif (embedded := _embedded_config(path)) is not None:
+        from_file = read_config(str(config))
+        cfg, text = from_file, from_file.pretty_text
+    elif embedded is not None:
         cfg, text = _parse_config(path, embedded), embedded
-    elif any(name.startswith(RELEASED_PREFIX) for name in state):
-        cfg, text = _read_config_file(_config_folder() / RELEASED_CONFIG)
     else:
         raise UserError(f'{path}: holds no config; give the one it was trained with as --config')
-    if any(name.startswith(RELEASED_PREFIX) for name in state):
+    if is_released:
         state = convert_released(state)
     elif any(name.startswith(GENERATOR) for name in state):
         # What else an editing model holds belongs to its losses.
@@ -83,16 +87,6 @@ def load_network(
     _check_fit(path, state, network)
     network.load_state_dict(state, strict=False)
     return LoadedNetwork(network.eval(), path, text)
-
-
-def _read_config_file(path: Path) -> tuple[Mapping[str, Any], str]:
-    if not path.is_file():
-        raise UserError(f'{path}: no such config file')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can fail in any way
-        raise UserError(f'{path}: not a config ({error})') from error
-    return cfg, cfg.pretty_text
 
 
 def _config_folder() -> Path:
@@ -161,8 +155,8 @@ def _build(path: Path, cfg: Mapping[str, Any]) -> nn.Module:
 
 def _check_fit(path: Path, state: Mapping[str, Tensor], network: nn.Module) -> None:
     """Check that all weights are there, except for those that a flow estimator gets itself."""
-    wanted = {k: v.shape for k, v in network.state_dict().items() if 'flow_estimator.' not in k}
-    fitting = sum(k in state and state[k].shape == shape for k, shape in wanted.items())
+    wanted = own_tensors(network)
+    fitting = count_fitting(state, wanted)
     if fitting < len(wanted):
         raise UserError(
             f'{path}: {fitting} of {len(wanted)} tensors of {type(network).__name__} fit; give '

@@ -59,6 +59,11 @@ class Targets:
                     )
         if self.report is not None:
             _check_writable(self.report.parent)
+            if self.is_folder and self.output.resolve() in self.report.resolve().parents:
+                raise UserError(
+                    f'{self.report.parent}: in the folder of the output, which would replace it; '
+                    f'choose another --report'
+                )
 
 
 def _check_writable(folder: Path) -> None:
@@ -82,6 +87,9 @@ def plan_targets(
 
     Returns:
         The targets.
+
+    Raises:
+        UserError: The output has no name of its own, beside which something could be kept.
     """
     if output is None:
         path = source.absolute()
@@ -91,6 +99,8 @@ def plan_targets(
             path = source.absolute().with_name(f'{source.absolute().name}_deblurred')
     else:
         path = Path(output)
+        if path.name in ('', '..'):
+            raise UserError(f'{output}: give a new file or folder as the output')
         is_folder = path.is_dir() or not path.suffix or output.endswith(('/', os.sep))
     stem = path.name if is_folder else path.stem
     ending = '.mp4' if is_folder else path.suffix

@@ -47,9 +47,12 @@ def check_frame_folders(dataset: ConfigDict) -> None:
         frames, sharp = _frames(folder), _frames(clips['gt'][name])
         if frames != sharp:
             odd = sorted(set(frames) ^ set(sharp))[0]
+            there, other = folder, clips['gt'][name]
+            if odd in sharp:
+                there, other = other, there
             raise UserError(
-                f'{folder / odd}: exists for only one of blurry and sharp; restore its partner '
-                f'in {clips["gt"][name]} or remove it'
+                f'{there / odd}: exists for only one of blurry and sharp; restore its partner '
+                f'in {other} or remove it'
             )
         numbered = frames if template is None else [template.format(i) for i in range(len(frames))]
         if frames != sorted(numbered):

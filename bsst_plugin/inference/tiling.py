@@ -69,8 +69,9 @@ def deblur_clip(
 ) -> Tensor:
     """Run a network on clips tile by tile.
 
-    The flow is estimated once, on whole frames, and cut for each tile. When CUDA runs out of
-    memory, the tiles are halved, in ``tiling`` too, and the clips are started again.
+    The flow is estimated once, on whole frames, and cut for each tile; that of smaller frames,
+    which networks with ``scales`` use too, is estimated in each tile. When CUDA runs out of memory,
+    the tiles are halved, in ``tiling`` too, and the clips are started again.
 
     Args:
         network: Maps ``(n, t, 3, h, w)`` to the same shape. If it has a ``flow_estimator``, it is

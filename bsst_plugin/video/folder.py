@@ -103,13 +103,14 @@ class FolderWriter(FrameWriter):
 
 
 def _read_image(path: Path) -> Frame:
-    # Pictures of cameras say how to turn them; transparency is kept where there is some.
-    turned = path.suffix.lower() in ('.jpg', '.jpeg', '.webp')
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if turned else cv2.IMREAD_UNCHANGED
     try:
         # OpenCV itself opens no path with other than ASCII letters on some systems.
         data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, flags) if data.size else None
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        # Pictures of cameras say how to turn them, and have no transparency.
+        of_camera = path.suffix.lower() in ('.jpg', '.jpeg', '.webp')
+        if of_camera and image is not None and not _is_transparent(image):
+            image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except (OSError, cv2.error):
         image = None
     if image is None:
@@ -118,8 +119,12 @@ def _read_image(path: Path) -> Frame:
         raise UserError(f'{path}: pixels of type {image.dtype}; give 8 or 16 bits')
     if image.ndim == 2:
         return Frame(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), path.name, grey=True)
-    alpha = np.ascontiguousarray(image[..., 3]) if image.shape[2] == 4 else None
+    alpha = np.ascontiguousarray(image[..., 3]) if _is_transparent(image) else None
     return Frame(cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB), path.name, alpha)
+
+
+def _is_transparent(image: np.ndarray) -> bool:
+    return image.ndim == 3 and image.shape[2] == 4
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

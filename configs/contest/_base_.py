@@ -9,7 +9,7 @@ model = dict(
     test_cfg=dict(tile=256, overlap=64, merge='cut', num_frames=48),
 )
 
-data_root = 'data/demo'
+data_root = 'data/demo_clips'
 metainfo = dict(dataset_type='rendered', task_name='deblur')
 train_pipeline = [
     dict(step, gt_patch_size=64) if step['type'] == 'PairedRandomCrop' else step

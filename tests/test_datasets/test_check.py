@@ -59,9 +59,12 @@ def test_clip_without_counterpart(dataset, tmp_path, kind, other):
     assert str(tmp_path / 'train' / other / 'b') in message
 
 
-def test_frame_without_partner(dataset, tmp_path):
-    (tmp_path / 'train/GT/b/00001.png').unlink()
-    assert '00001.png' in complaint(dataset)
+@pytest.mark.parametrize('gone, left', [('GT', 'blur'), ('blur', 'GT')])
+def test_frame_without_partner(dataset, tmp_path, gone, left):
+    (tmp_path / 'train' / gone / 'b/00001.png').unlink()
+    message = complaint(dataset)
+    assert message.startswith(str(tmp_path / 'train' / left / 'b/00001.png'))
+    assert f'in {tmp_path / "train" / gone / "b"} ' in message
 
 
 def test_clip_that_is_too_short(dataset, tmp_path):

@@ -11,7 +11,11 @@ import torch
 from mmagic.registry import MODELS
 from mmagic.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.nn.modules.module import register_module_forward_hook
 
+from bsst_plugin.analysis.comparison import new_folder
+from bsst_plugin.analysis.runs import Run, measure_run
 from bsst_plugin.cli import run
 
 REPO = Path(__file__).resolve().parents[2]
@@ -72,6 +76,33 @@ def test_numbers(compared, setup):
     for one in (first, second):
         assert min(one['gmac'], one['seconds'], one['memory']) > 0
         assert one['scores']['input/PSNR'] == content['input']['PSNR']
+
+
+def test_nothing_of_a_killed_run_is_left(tmp_path):
+    partial = tmp_path / '.out.partial'
+    partial.mkdir()
+    (partial / 'old.png').write_text('')
+    with new_folder(tmp_path / 'out') as folder:
+        (folder / 'new.png').write_text('')
+    assert [path.name for path in tmp_path.rglob('*')] == ['out', 'new.png']
+
+
+@pytest.mark.parametrize('fp16', [False, True])
+def test_precision_can_be_reduced(setup, fp16):
+    """To what autocast takes on a CPU."""
+    cfg = Config.fromfile(setup / 'second.py')
+    run = Run('NAFNet', 'NAFNet', setup / 'second.py', cfg, None)
+    windows = Runner.build_dataloader(dict(cfg.test_dataloader, batch_size=1), seed=0)
+    found = []
+
+    def remember(module, _, output):
+        if isinstance(module, torch.nn.Conv2d):
+            found.append(output.dtype)
+
+    hook = register_module_forward_hook(remember)
+    measure_run(run, windows, fp16=fp16)
+    hook.remove()
+    assert (torch.bfloat16 in found) == fp16
 
 
 def test_psnr_is_that_of_the_test_command(compared, setup):

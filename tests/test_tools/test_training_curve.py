@@ -35,7 +35,7 @@ def test_resumed_and_continued_runs_are_one_curve(script, tmp_path, capsys):
         (600, 30.4),
     ]
     fit = tmp_path / 'fit.jsonl'
-    fit.write_text(json.dumps(validation(50, 30.0)))
+    fit.write_text(json.dumps(validation(50, 30.0)) + '\n{"PSNR": 3')  # killed while it wrote
     out = tmp_path / 'sub' / 'curve.png'
     script.main([str(fit), str(first), str(second), '--out', str(out)])
     assert cv2.imread(str(out)) is not None
@@ -46,6 +46,7 @@ def test_bad_input_is_one_line(script, tmp_path, capsys):
     for arguments, words in (
         ([tmp_path, '--out', tmp_path / 'new.png'], 'no validations'),
         ([tmp_path, '--out', SCRIPT], 'exists already'),
+        ([tmp_path, '--out', tmp_path / 'curve.doc'], 'end it with .png'),
     ):
         with pytest.raises(SystemExit) as stop:
             run(lambda arguments=arguments: script.main([*map(str, arguments)]))

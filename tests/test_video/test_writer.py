@@ -175,7 +175,9 @@ def test_pictures_keep_name_depth_and_kind(tmp_path):
         'c.png': rng.integers(0, 256, (20, 30), dtype=np.uint8),
         'd.png': rng.integers(0, 256, (20, 30, 4), dtype=np.uint8),
         'e.webp': rng.integers(0, 256, (20, 30, 3), dtype=np.uint8),
-        'f.bmp': rng.integers(0, 256, (20, 30, 3), dtype=np.uint8),
+        # Where nothing can be seen, WebP keeps no colour.
+        'f.webp': rng.integers(1, 256, (20, 30, 4), dtype=np.uint8),
+        'g.bmp': rng.integers(0, 256, (20, 30, 3), dtype=np.uint8),
     }
     for name, image in kinds.items():
         assert cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_WEBP_QUALITY, 101])

@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out.exists():
         raise UserError(f'{args.out}: exists already; give a new file as --out')
+    if args.out.suffix not in ('.png', '.pdf', '.svg'):
+        raise UserError(f'{args.out}: end it with .png, .pdf or .svg')
     points: list[Point] = []
     for path in args.runs:
         start = points[-1][0] if points else 0
@@ -63,7 +65,10 @@ def read_validations(path: Path) -> list[Point]:
     logs = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
     for log in logs:
         for line in log.read_text().splitlines():
-            entry = json.loads(line)
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a run that was killed
+                continue
             if 'input/PSNR' in entry:
                 found[entry['step']] = (entry['step'], entry['PSNR'], entry['input/PSNR'])
     if not found:

@@ -30,6 +30,11 @@ def test_bad_input(tmp_path, fails, deblur, checkpoint):
     (tmp_path / 'file').write_text('in the way')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'deeper'):
         assert 'choose another --report' in fails(path, '--report', folder)
+    # A folder replaces that of a run before, and what is in it.
+    for folder in (tmp_path / 'sharp', tmp_path / 'sharp' / 'deeper'):
+        assert 'choose another --report' in fails(path, f'{tmp_path}/sharp/', '--report', folder)
+    for nameless in ('.', '..', '/'):
+        assert 'give a new file or folder' in fails(path, nameless)
     assert 'cannot be written to' in fails(path, tmp_path / 'file' / 'b.mp4')
     if not torch.cuda.is_available():
         assert '--device cuda: not on this machine' in fails(path, '--device', 'cuda')
