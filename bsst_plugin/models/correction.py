@@ -16,7 +16,6 @@ AREA = 16  # pixels of a side of the squares in which the agreement of candidate
 _AREAS = (1, 3, 7)  # sides of the areas that are looked at, in squares, beside the whole frame
 _SEEN_CHANNELS = 8  # of what is made of the candidates of a pixel
 _JUDGED_CHANNELS = 64
-_DROPPED = 0.2  # part of the agreements that is hidden in training: there are many
 _LEAST = 1e-9  # power of a candidate that counts as none
 _DETAIL = 5  # pixels of a side of the mean that a frame's detail differs from
 
@@ -41,7 +40,7 @@ class Correction(BaseModule):
         agreements = (len(_AREAS) + 1) * (candidates + 1) * (candidates + 2) // 2
         self.see = nn.Sequential(nn.Conv2d(3 * candidates, _SEEN_CHANNELS, 1), leaky_relu())
         self.judge = nn.Sequential(
-            nn.Dropout(_DROPPED),
+            nn.Dropout(0.0),  # tools/fit_small.py, whose clips are few, hides some
             nn.Conv2d(agreements, _JUDGED_CHANNELS, 1),
             leaky_relu(),
             _Rethought(_JUDGED_CHANNELS),

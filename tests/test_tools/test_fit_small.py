@@ -144,6 +144,28 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize(
+    'stage, parts',
+    [('--second', ['decoder.second_pass']), ('--scales', ['scales', 'mid_exposure'])],
+)
+def test_only_what_is_trained_does_not_see_everything(
+    script, one_photograph, whole, tmp_path, monkeypatch, stage, parts
+):
+    class Begun(Exception):
+        pass
+
+    def begin(network, *_):
+        raise Begun(network)
+
+    monkeypatch.setattr(script, 'Fit', begin)
+    with pytest.raises(Begun) as begun:
+        script.main([str(one_photograph), str(tmp_path / 'a.pth'), stage, '--start', str(whole)])
+    network = begun.value.args[0]
+    hidden = {n: m.p for n, m in network.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert len(hidden) == 3 and set(hidden.values()) == {0, script.HIDDEN}
+    assert {name for name in hidden if hidden[name]} == {f'{part}.judge.0' for part in parts}
+
+
 def test_weights_from_before_there_was_a_second_pass_are_a_start(
     main, whole, one_photograph, tmp_path
 ):
