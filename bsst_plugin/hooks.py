@@ -22,6 +22,11 @@ from bsst_plugin.train_loop import ResumableTrainLoop
 #: What a checkpoint of a run with a time budget calls the time trained, under ``runtime_info`` of
 #: its ``message_hub``.
 TRAINED_SECONDS = 'trained_seconds'
+# --resume would take the rate from the checkpoint.
+LOWER_RATE = (
+    'go on from the last checkpoint with a lower rate in a new --work-dir: --cfg-options '
+    'load_from=FILE optim_wrapper.optimizer.lr=RATE'
+)
 
 
 @HOOKS.register_module()
@@ -213,7 +218,7 @@ class FiniteLossHook(Hook):
         if not math.isfinite(loss):
             raise UserError(
                 f'iteration {runner.iter + 1}: the loss is {loss}, on {_name_samples(data_batch)}; '
-                f'if these frames are in order, --resume with a lower optim_wrapper.optimizer.lr'
+                f'if these frames are in order, {LOWER_RATE}'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -230,7 +235,7 @@ class FiniteLossHook(Hook):
             if not torch.isfinite(value).all():
                 raise UserError(
                     f'iteration {runner.iter + 1}: {name} is not finite any more and was not '
-                    f'saved; --resume with a lower optim_wrapper.optimizer.lr'
+                    f'saved; {LOWER_RATE}'
                 )
 
 

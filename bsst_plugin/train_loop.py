@@ -16,7 +16,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
     ``seeded_sample``: ``SeededFramesDataset`` or ``RenderedClips``.
 
     Raises:
-        UserError: The dataloader has another sampler.
+        UserError: The dataloader has another sampler, or another dataset.
     """
 
     def run(self) -> nn.Module:
@@ -26,6 +26,13 @@ class ResumableTrainLoop(IterBasedTrainLoop):
             raise UserError(
                 'train_dataloader.sampler: ResumableTrainLoop needs a ResumableSampler, not '
                 f'{type(sampler).__name__}'
+            )
+        dataset = self.dataloader.dataset
+        if not hasattr(dataset, 'seed'):  # wrappers of datasets do not know what a place is
+            raise UserError(
+                'train_dataloader.dataset: ResumableTrainLoop needs a dataset with seeded_sample '
+                f'and its seed, as SeededFramesDataset or RenderedClips, not '
+                f'{type(dataset).__name__}; IterBasedTrainLoop with InfiniteSampler takes that'
             )
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')

@@ -39,7 +39,7 @@ def test_loss_that_is_not_finite(finite, value):
     message = str(error.value)
     assert '\n' not in message
     assert message.startswith(f'iteration 7: the loss is {value}, on {FRAMES[0]} to 00005.png or')
-    assert 'train_000007' in message and 'lr' in message
+    assert 'train_000007' in message and 'load_from=FILE' in message
 
 
 def test_sample_without_a_name(finite):

@@ -36,9 +36,11 @@ def test_wheel_has_what_mim_looks_for(tree):
     names = set(build(tree, 'wheel').namelist())
     assert 'bsst_plugin/.mim/model-index.yml' in names
     assert 'bsst_plugin/weights/bsstnet_small.pth' in names
-    for folder in ('configs', 'tools'):
-        expected = {path.relative_to(tree) for path in (tree / folder).rglob('*.py')}
-        assert {f'bsst_plugin/.mim/{path}' for path in expected} <= names
+    mim = 'bsst_plugin/.mim/'
+    for folder, place in (('configs', mim), ('tools', mim), ('bsst_plugin', '')):
+        files = (path for path in (tree / folder).rglob('*') if path.is_file())
+        expected = {f'{place}{path.relative_to(tree)}' for path in files}
+        assert expected <= names
     assert not [name for name in names if name.startswith(('tests', 'configs', 'tools'))]
 
 

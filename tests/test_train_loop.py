@@ -6,23 +6,26 @@ from mmagic.registry import DATASETS
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bsst_plugin.datasets.resumable import seeded_sample
 from bsst_plugin.errors import UserError
 
 READ: list[int] = []
+NUMBERS = dict(type='NotedNumbers')
 
 
 @DATASETS.register_module()
 class NotedNumbers(Dataset):
     """Notes which sample is read."""
 
+    seed = 0
+
     def __len__(self):
         return 11
 
     def __getitem__(self, item):
-        with seeded_sample(0, item) as index:
+        with seeded_sample(self.seed, item) as index:
             READ.append(index)
             return dict(inputs=torch.cat((torch.tensor([float(index)]), torch.rand(2))))
 
@@ -41,7 +44,7 @@ class Note(BaseModel):
         return dict(loss=((inputs - self.weight) ** 2).mean())
 
 
-def train(folder, max_iters, resume=False, sampler='ResumableSampler'):
+def train(folder, max_iters, resume=False, sampler='ResumableSampler', dataset=NUMBERS):
     model = Note()
     runner = Runner(
         model,
@@ -50,7 +53,7 @@ def train(folder, max_iters, resume=False, sampler='ResumableSampler'):
             batch_size=2,
             num_workers=0,
             sampler=dict(type=sampler),
-            dataset=dict(type='NotedNumbers'),
+            dataset=dataset,
         ),
         train_cfg=dict(type='ResumableTrainLoop', max_iters=max_iters),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
@@ -80,3 +83,8 @@ def test_resumed_run_goes_on_at_once(tmp_path):
 def test_other_sampler_is_refused(tmp_path):
     with pytest.raises(UserError, match='train_dataloader.sampler.*InfiniteSampler'):
         train(tmp_path, 2, sampler='InfiniteSampler')
+
+
+def test_dataset_that_knows_no_places_is_refused(tmp_path):
+    with pytest.raises(UserError, match='train_dataloader.dataset.*Subset'):
+        train(tmp_path, 2, dataset=Subset(NotedNumbers(), range(5)))

@@ -164,22 +164,22 @@ def summarise(workload: Workload, timing: Timing, frames: int, peak: float) -> d
         peak: GMAC/s of a matrix product.
 
     Returns:
-        Seconds, multiply-accumulates and share of the peak of each component and of all, and the
-        memory.
+        Seconds, multiply-accumulates and share of the peak of each component, going forward, and of
+        all, and the memory. All of a training step is more: its multiply-accumulates are not
+        counted.
     """
     counts = count_macs(workload.network, *workload.inputs)
     root = type(workload.network).__name__
     rows = {}
     for name, seconds in {**timing.parts, 'all': timing.seconds}.items():
+        rows[name] = {'seconds': statistics.median(seconds) / frames}
+        if name == 'all' and workload.train:
+            continue
         gmac = sum(counts.get(ALL if name == 'all' else f'{root}.{name}', {}).values()) / frames
-        rows[name] = _row(statistics.median(seconds) / frames, gmac, peak)
+        rows[name] |= dict(gmac=gmac, share_of_peak=gmac / rows[name]['seconds'] / peak)
     ordered = sorted(timing.seconds)
     spread = [ordered[0] / frames, ordered[-1] / frames]
     return dict(parts=rows, seconds_min_max=spread, peak_memory=timing.peak)
-
-
-def _row(seconds: float, gmac: float, peak: float) -> dict[str, float]:
-    return dict(seconds=seconds, gmac=gmac, share_of_peak=gmac / seconds / peak)
 
 
 def compare(first: Timing, second: Timing) -> dict[str, float]:
@@ -202,15 +202,11 @@ def part_table(title: str, summary: dict, peak: float) -> Table:
         table.add_column(column, justify='left' if column == 'component' else 'right')
     total = summary['parts']['all']['seconds']
     for name, row in summary['parts'].items():
-        seconds, gmac = row['seconds'], row['gmac']
-        table.add_row(
-            name,
-            f'{seconds:.3f}',
-            f'{seconds / total:.0%}',
-            f'{gmac:.1f}',
-            f'{gmac / seconds:.1f}',
-            f'{row["share_of_peak"]:.0%}',
-        )
+        seconds, gmac = row['seconds'], row.get('gmac')
+        counted = ('', '', '')
+        if gmac is not None:
+            counted = (f'{gmac:.1f}', f'{gmac / seconds:.1f}', f'{row["share_of_peak"]:.0%}')
+        table.add_row(name, f'{seconds:.3f}', f'{seconds / total:.0%}', *counted)
     return table
 
 

@@ -190,12 +190,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         str(out),
         *_data_options(args.data, 'test'),
     ]
-    if not out.exists():
+    if not _is_of(out, args.data, entrants):
+        shutil.rmtree(out, ignore_errors=True)
         console.print('Testing and measuring, a few minutes')
         _call(compare)
     commands = [*(entrant.command for entrant in entrants), compare]
     _write_page(page, mark, contest, args, out, entrants, commands)
     console.print(f'written: {page} (delete {work_dir} to train again)', soft_wrap=True)
+
+
+def _is_of(out: Path, data: str, entrants: Sequence[Entrant]) -> bool:
+    """Whether a comparison is there, of these clips and of what was trained last."""
+    path = out / 'comparison.json'
+    if not path.exists():
+        return False
+    content = json.loads(path.read_text('utf-8'))
+    compared = [one['checkpoint'] for one in content['runs']]
+    return content['dataset'] == data and compared == [str(one.checkpoint) for one in entrants]
 
 
 def _enter(config: Path, work_dir: Path, args: argparse.Namespace) -> Entrant:

@@ -19,7 +19,7 @@ from bsst_plugin.checkpoints.load import LoadedNetwork, load_network
 from bsst_plugin.cli import run
 from bsst_plugin.commands.deblur_video_arguments import VIEWS, parse_args
 from bsst_plugin.commands.job_record import describe, job_settings, read_plan
-from bsst_plugin.commands.looks import keep_pairs, to_8_bits, write_job_report, write_preview
+from bsst_plugin.commands.looks import keep_pairs, write_job_report, write_preview
 from bsst_plugin.commands.progress import progress_bar
 from bsst_plugin.commands.targets import Targets, plan_targets
 from bsst_plugin.errors import UserError
@@ -36,6 +36,7 @@ from bsst_plugin.video import (
     Look,
     VideoWriter,
     open_source,
+    to_8_bits,
     upright,
 )
 

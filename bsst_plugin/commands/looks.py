@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 from bsst_plugin.inference.partial import PartialRun
 from bsst_plugin.inference.video import FinishedClip, VideoDeblurring
-from bsst_plugin.video import FrameSource, Look, upright
+from bsst_plugin.video import FrameSource, Look, to_8_bits, upright
 from bsst_plugin.visualization import most_changed, save_comparison
 from bsst_plugin.visualization.report import Pair, to_jpeg, write_report
 
@@ -93,11 +93,6 @@ def write_job_report(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_report(path, f'{source.path.name}, deblurred', pairs, seconds, job.motion(), about)
-
-
-def to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Pixels of 16 bits as pixels of 8 bits; others as they are."""
-    return pixels if pixels.dtype == np.uint8 else ((pixels + 128) // 257).astype(np.uint8)
 
 
 def _spread(count: int, total: int) -> list[int]:

@@ -34,9 +34,9 @@ def gaussian_ssim(first: np.ndarray, second: np.ndarray) -> float:
 
 @METRICS.register_module()
 class GaussianSSIM(BaseSampleWiseMetric):
-    """The paper's SSIM as a metric of its own; takes the arguments of MMagic's ``SSIM``.
+    """The paper's SSIM as a metric of its own, of whole images; masks are not looked at.
 
-    Images are rounded to 8 bit first.
+    Takes the arguments of MMagic's ``BaseSampleWiseMetric``. Images are rounded to 8 bit first.
     """
 
     metric = 'GaussianSSIM'

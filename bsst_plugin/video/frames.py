@@ -122,6 +122,11 @@ class FrameWriter(ABC):
         """
 
 
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of 16 bits as pixels of 8 bits; others as they are."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
+
+
 def upright(pixels: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
     """Turn and mirror pixels as a display matrix says, by multiples of 90 degrees.
 

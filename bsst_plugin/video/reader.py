@@ -165,7 +165,9 @@ def _look(frame: av.VideoFrame, stream: av.VideoStream) -> Look:
     data = sides.get(Type.DISPLAYMATRIX)
     matrix = None if data is None else tuple(np.frombuffer(bytes(data), np.int32).tolist())
     if frame.format.is_rgb or frame.format.has_palette:
-        return Look('yuv444p', matrix=matrix)
+        deep = max(part.bits for part in frame.format.components) > 8
+        aspect = stream.sample_aspect_ratio
+        return Look('yuv444p10le' if deep else 'yuv444p', aspect=aspect, matrix=matrix)
     full_range = frame.format.name.startswith('yuvj')
     return Look(
         frame.format.name.replace('yuvj', 'yuv'),

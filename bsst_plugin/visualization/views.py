@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.utils import flow_to_image
 
 from bsst_plugin.inference.tiling import Flows, Tiling, deblur_clip
+from bsst_plugin.models.bsstnet import BSSTNet
 from bsst_plugin.visualization.maps import blur_heat_map, draw_windows
 
 # Motion that gets the full colour, as a part of the diagonal of a frame.
@@ -59,15 +60,20 @@ def draw_seen(network: nn.Module, lqs: Tensor, index: int) -> dict[str, np.ndarr
     """How a BSSTNet sees a frame of a clip.
 
     Args:
-        network: The network.
+        network: The network; others see nothing that could be drawn.
         lqs: ``(1, t, 3, h, w)`` in [0, 1].
         index: The frame.
 
     Returns:
-        The blur map and the selected windows, ``(h, w, 3)`` uint8, by their titles.
+        The blur map and, if it has BSST, the selected windows, ``(h, w, 3)`` uint8, by their
+        titles.
     """
-    flows = network.flow_estimator(lqs)  # type: ignore[operator]
-    views = {'blur map B': view_blur, 'queries orange, keys blue': view_windows}
+    if not isinstance(network, BSSTNet):
+        return {}
+    flows = network.flow_estimator(lqs)
+    views = {'blur map B': view_blur}
+    if network.neck is not None:
+        views['queries orange, keys blue'] = view_windows
     return {title: view(network, lqs, flows, Tiling())[index] for title, view in views.items()}
 
 

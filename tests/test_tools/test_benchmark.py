@@ -71,9 +71,15 @@ def test_what_was_measured_outlives_an_interruption(script, configs, tmp_path, m
     assert [result['frames'] for result in json.loads(out.read_text())] == [2]
 
 
-def test_training_step(script, configs, capsys):
-    script.main([configs[0], '--frames', '2', '--size', '64', '--runs', '1', '--train'])
+def test_training_step(script, configs, tmp_path, capsys):
+    out = tmp_path / 'numbers.json'
+    options = ['--frames', '2', '--size', '64', '--runs', '1', '--train', '--json', str(out)]
+    script.main([configs[0], *options])
     assert 'a training step' in capsys.readouterr().out
+    (network,) = json.loads(out.read_text())[0]['networks'].values()
+    # What backpropagation multiplies is not counted.
+    assert 'gmac' not in network['parts'].pop('all')
+    assert all('gmac' in part for part in network['parts'].values())
 
 
 def test_settings_can_be_changed(script, configs, tmp_path):

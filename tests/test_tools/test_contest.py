@@ -1,5 +1,6 @@
 """tools/contest.py with one tiny network and a few seconds."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def test_trains_compares_and_goes_on_with_what_is_missing(contest, tmp_path):
     # What is missing of a longer time is trained, no more.
     contest('--minutes', 0.1, '--page', tmp_path / 'longer.md')
     assert min(set(losses(work / 'tiny')) - set(first)) == max(first) + 1
+    # And what came of it is compared anew.
+    compared = json.loads((work / 'comparison' / 'comparison.json').read_text())
+    assert compared['runs'][0]['checkpoint'] not in (None, str(checkpoint))
 
 
 def test_pages_of_others_stay(contest, tmp_path, capsys):

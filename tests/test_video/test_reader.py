@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bsst_plugin.errors import UserError
-from bsst_plugin.video import open_source, upright
+from bsst_plugin.video import open_source, to_8_bits, upright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from video_files import moving_frames, play, psnr, write_folder, write_video  # noqa: E402
@@ -75,6 +75,21 @@ def test_deep_videos_have_16_bits(tmp_path):
     assert source.deep and read[0].dtype == np.uint16
     values = [int(pixels.mean()) for pixels in read]
     np.testing.assert_allclose(values, [0, 128 * 257, 65535], atol=200)
+
+
+def test_all_depths_become_8_bits():
+    deep = np.arange(65536, dtype=np.uint16)
+    pixels = to_8_bits(deep)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels - deep / 257).max() <= 0.5  # white stays white
+    assert to_8_bits(pixels) is pixels
+
+
+@pytest.mark.parametrize('pix_fmt, kept', [('bgr0', 'yuv444p'), ('gbrp10le', 'yuv444p10le')])
+def test_rgb_keeps_its_depth(tmp_path, pix_fmt, kept):
+    path = write_video(tmp_path / 'a.mkv', moving_frames(2), 'ffv1', pix_fmt=pix_fmt)
+    source = open_source(path)
+    assert source.look.pix_fmt == kept and source.deep == kept.endswith('10le')
 
 
 @pytest.mark.parametrize('flip_x', [1, -1])

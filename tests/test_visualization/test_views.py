@@ -8,7 +8,7 @@ from mmagic.registry import MODELS
 
 from bsst_plugin.inference import Tiling, estimate_flows
 from bsst_plugin.visualization.maps import blur_heat_map
-from bsst_plugin.visualization.views import view_blur, view_flow, view_windows
+from bsst_plugin.visualization.views import draw_seen, view_blur, view_flow, view_windows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from video_files import moving_frames  # noqa: E402
@@ -51,6 +51,15 @@ def test_windows_are_those_of_the_first_block(network, clip):
             inside = np.s_[32 * row + 10 : 32 * row + 22, 32 * column + 10 : 32 * column + 22]
             expected = frame[inside] if mask[row, column] else frame[inside] // 2
             assert np.abs(picture[inside].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize('changes, seen', [({}, 2), ({'neck': None}, 1)])
+def test_only_what_there_is_to_see_is_drawn(tiny_generator, clip, changes, seen):
+    network = MODELS.build(tiny_generator(**changes)).eval()
+    pictures = draw_seen(network, clip[1], 2)
+    assert len(pictures) == seen
+    assert all(picture.shape == (96, 128, 3) for picture in pictures.values())
+    assert draw_seen(torch.nn.Identity(), clip[1], 2) == {}
 
 
 def test_tiles_are_drawn_in_their_place(network, clip):

@@ -29,7 +29,7 @@ from rich.progress import Progress, TaskID
 from bsst_plugin.cli import run
 from bsst_plugin.datasets.frame_average import AverageSettings, average_frames
 from bsst_plugin.errors import UserError
-from bsst_plugin.video import FrameSource, open_source, upright
+from bsst_plugin.video import FrameSource, open_source, to_8_bits, upright
 
 RECORD = 'synthesis.json'
 PARTIAL = '.partial'
@@ -109,10 +109,7 @@ def _synthesize(path: Path, out: Path, place: str, settings: AverageSettings) ->
 def _read(source: FrameSource, bar: Progress, task: TaskID) -> Iterator[np.ndarray]:
     """Frames ``(h, w, 3)`` uint8 RGB, the right way up."""
     for frame in source.frames():
-        pixels = frame.pixels
-        if pixels.dtype != np.uint8:
-            pixels = np.rint(pixels / 257).astype(np.uint8)
-        yield upright(pixels, source.look.matrix)
+        yield upright(to_8_bits(frame.pixels), source.look.matrix)
         bar.advance(task)
 
 
