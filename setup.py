@@ -113,13 +113,18 @@ setup(
     entry_points={'console_scripts': ['bsst-deblur=bsst_plugin.commands.deblur_video:main']},
     python_requires='>=3.10',
     # mmcv is missing on purpose: the index has it as source that does not compile as it is, see
-    # tools/install_mmcv.py. mmengine imports pkg_resources, which setuptools 81 dropped.
+    # tools/install_mmcv.py. mmengine imports pkg_resources, which setuptools 81 dropped. MMagic 1.2.0
+    # imports what has other upper bounds; it does not work with newer releases, and has no bounds.
     install_requires=[
+        'albumentations<=1.4.24',
         'av>=18',
+        'diffusers<=0.24.0',
         'einops',
+        'huggingface-hub<=0.25.2',
+        'mediapipe<=0.10.14',
         'mmagic>=1.2.0',
         'mmengine>=0.10.4',
-        'numpy',
+        'numpy<2',
         'opencv-python',
         'rich',
         'scikit-image',
@@ -128,6 +133,7 @@ setup(
         'tensorboard',
         'torch>=2.6',
         'torchvision',
+        'transformers<=4.44.2',
     ],
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ('bsst_plugin', 'configs', 'tools', 'LICENSE', 'MANIFEST.in', 'model-index.yml')
@@ -54,3 +56,19 @@ def test_editable_install_is_found_by_mim(tree):
         tree / 'tools' / 'install_mmcv.py'
     )
     assert (package / '.mim' / 'configs').is_symlink()
+
+
+def test_an_install_without_the_pins_may_take_what_was_tried(tree):
+    """And nothing newer, where MMagic does not work with that."""
+    wheel = build(tree, 'wheel')
+    metadata = next(name for name in wheel.namelist() if name.endswith('METADATA'))
+    lines = wheel.read(metadata).decode().splitlines()
+    needed = [Requirement(line.partition(': ')[2]) for line in lines if 'Requires-Dist' in line]
+    text = (ROOT / 'requirements' / 'pins.txt').read_text()
+    pins = dict(line.split('==') for line in text.splitlines() if '==' in line)
+    newer = re.search('newer releases.\n(.*?)\n\n', text, re.DOTALL)
+    assert newer is not None
+    bounded = {line.split('==')[0] for line in newer[1].splitlines()}
+    needed = {one.name: one.specifier for one in needed if one.marker is None}
+    assert all(pins[name] in specifier for name, specifier in needed.items())
+    assert bounded <= set(needed) and not any('9999' in needed[name] for name in bounded)
