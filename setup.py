@@ -113,8 +113,8 @@ setup(
     entry_points={'console_scripts': ['bsst-deblur=bsst_plugin.commands.deblur_video:main']},
     python_requires='>=3.10',
     # mmcv is missing on purpose: the index has it as source that does not compile as it is, see
-    # tools/install_mmcv.py. mmengine imports pkg_resources, which setuptools 81 dropped. MMagic 1.2.0
-    # imports what has other upper bounds; it does not work with newer releases, and has no bounds.
+    # tools/install_mmcv.py. mmengine imports pkg_resources, which setuptools 81 dropped. What else
+    # has an upper bound is for MMagic 1.2.0, which has none and does not work with newer releases.
     install_requires=[
         'albumentations<=1.4.24',
         'av>=18',
