@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+import torch
+
 from bsst_plugin.errors import UserError
 
 
@@ -14,8 +16,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         main: The command; returns its exit code, None for 0.
 
     Raises:
-        SystemExit: Always: 1 with one line on stderr for a :class:`UserError`, 130 if
-            interrupted, else what ``main`` returned.
+        SystemExit: Always: 1 with one line on stderr for a :class:`UserError` and where a GPU has
+            too little memory, 130 if interrupted, else what ``main`` returned.
     """
     try:
         code = main()
@@ -25,6 +27,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         line = line.removeprefix('bsst_plugin.errors.UserError: ')
         # At once: between the pieces that print() writes a worker's own remark may come.
         sys.stderr.write(f'error: {line}\n')
+        code = 1
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).partition('. ')[0]
+        sys.stderr.write(
+            f'error: out of GPU memory: use smaller frames, clips or batches ({reason})\n'
+        )
         code = 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

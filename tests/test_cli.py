@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from bsst_plugin.cli import run
 from bsst_plugin.errors import UserError
@@ -37,6 +38,17 @@ def test_interruption(capsys):
         raise KeyboardInterrupt
 
     assert outcome(main, capsys) == (130, 'interrupted\n')
+
+
+def test_too_little_gpu_memory_is_one_line(capsys):
+    def fail():
+        raise torch.cuda.OutOfMemoryError('Tried to allocate 9 GiB. GPU 0 has more to say.')
+
+    with pytest.raises(SystemExit) as stop:
+        run(fail)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.count('\n') == 1
+    assert error.startswith('error: out of GPU memory') and 'Tried to allocate 9 GiB' in error
 
 
 def test_other_errors_keep_their_traceback():

@@ -22,7 +22,7 @@ from bsst_plugin.checkpoints.check import check_fits, read_state_dict
 from bsst_plugin.datasets import VideoWindows
 from bsst_plugin.errors import UserError
 from bsst_plugin.evaluation import DeblurringMetrics
-from bsst_plugin.evaluation.gaussian_ssim import to_8bit
+from bsst_plugin.evaluation.gaussian_ssim import as_clip, to_8bit
 from bsst_plugin.inference.memory import measure_peak, release_memory, resident_memory
 
 #: Side of the frames whose multiply-accumulates are counted, as in the paper.
@@ -167,7 +167,7 @@ def _keep(
         index = number - sample.first_frame
         if sample.video == video and index in sample.scored_frames:
             # MMagic hands out BGR, whatever the network sees.
-            blurry, output, sharp = (to_8bit(clip[index])[..., ::-1] for clip in clips)
+            blurry, output, sharp = (to_8bit(as_clip(clip)[index])[..., ::-1] for clip in clips)
             frames[video, number] = (blurry, output, sharp)
 
 

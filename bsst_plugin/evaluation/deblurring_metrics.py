@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger, print_log
 
 from bsst_plugin.datasets.video_windows import WINDOW_KEYS
 from bsst_plugin.errors import UserError
-from bsst_plugin.evaluation.gaussian_ssim import gaussian_ssim, to_8bit
+from bsst_plugin.evaluation.gaussian_ssim import as_clip, gaussian_ssim, to_8bit
 from bsst_plugin.files import whole_file
 
 #: Each takes two uint8 images ``(h, w, 3)``; the order of the channels makes no difference.
@@ -63,7 +63,8 @@ class DeblurringMetrics(BaseSampleWiseMetric):
         Args:
             data_batch: Not used.
             data_samples: Hold ``gt_img`` and, under ``output``, ``pred_img`` and ``input``, each
-                ``(t, 3, h, w)`` in [0, 255], and what ``VideoWindows`` says of the window.
+                ``(t, 3, h, w)``, or ``(3, h, w)`` of one frame, in [0, 255], and what
+                ``VideoWindows`` says of the window.
 
         Raises:
             UserError: The samples do not say which frames to score.
@@ -77,7 +78,7 @@ class DeblurringMetrics(BaseSampleWiseMetric):
                 )
             scored = sample['scored_frames']
             clips = (sample['gt_img'], sample['output']['pred_img'], sample['output']['input'])
-            images = zip(*(to_8bit(clip[scored]) for clip in clips), strict=True)
+            images = zip(*(to_8bit(as_clip(clip)[scored]) for clip in clips), strict=True)
             # OpenCV and NumPy let other threads run while they compute.
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 frames = list(pool.map(_score, images))

@@ -46,6 +46,11 @@ class GaussianSSIM(BaseSampleWiseMetric):
         return gaussian_ssim(*(to_8bit(image) for image in (gt, pred)))
 
 
+def as_clip(frames: Tensor) -> Tensor:
+    """``(t, 3, h, w)``; MMagic packs clips of one frame as ``(3, h, w)``."""
+    return frames.reshape(-1, *frames.shape[-3:])
+
+
 def to_8bit(frames: Tensor) -> np.ndarray:
     """``(..., 3, h, w)`` in [0, 255] as uint8 ``(..., h, w, 3)``, clamped and rounded."""
     return frames.clamp(0, 255).round().byte().movedim(-3, -1).cpu().numpy()

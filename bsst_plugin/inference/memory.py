@@ -25,6 +25,7 @@ PROBES = ((2, 128), (6, 128), (2, 256))
 FLOW_PROBES = (256, 384, 512)
 # Where the system does not say how much there is.
 UNKNOWN_MEMORY = 4 * 10**9
+CGROUP = Path('/sys/fs/cgroup')
 
 # The largest peak before the system's record of it was last reset.
 _forgotten_peaks = [0]
@@ -85,15 +86,20 @@ def available_memory(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device)
     left = _proc('/proc/meminfo', 'MemAvailable')
     # In a container there may be less.
-    for limit, used in (
-        ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
+    for folder, limit, used, cached in (
+        (CGROUP, 'memory.max', 'memory.current', 'inactive_file'),
         (
-            '/sys/fs/cgroup/memory/memory.limit_in_bytes',
-            '/sys/fs/cgroup/memory/memory.usage_in_bytes',
+            CGROUP / 'memory',
+            'memory.limit_in_bytes',
+            'memory.usage_in_bytes',
+            'total_inactive_file',
         ),
     ):
-        if Path(limit).exists() and Path(limit).read_text().strip().isdigit():
-            inside = int(Path(limit).read_text()) - int(Path(used).read_text())
+        with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+            inside = int((folder / limit).read_text()) - int((folder / used).read_text())
+            # Files that were read are kept until the memory is wanted.
+            statistics = dict(line.split() for line in (folder / 'memory.stat').open())
+            inside += int(statistics.get(cached, 0))
             left = inside if left is None else min(left, inside)
     return resident_memory() + (UNKNOWN_MEMORY if left is None else left)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.inference.clips import OVERLAP
 
 STATE = 'state.json'
 AGAIN = 'give the same command as before, or --overwrite without --resume to start again'
@@ -151,12 +152,12 @@ class PartialRun:
         """Record that a clip is finished; its frames must be written."""
         np.save(self._tail(clip), tail.numpy())
         _write_json(self._record(clip), {'motion': [round(value, 3) for value in motion]})
-        if clip >= 2:
-            self._tail(clip - 2).unlink(missing_ok=True)
+        if clip >= OVERLAP:
+            self._tail(clip - OVERLAP).unlink(missing_ok=True)
 
     def tails(self) -> dict[int, Tensor]:
-        """What the last two finished clips leave to the next one."""
-        clips = range(max(self.finished - 2, 0), self.finished)
+        """What the last finished clips leave to the next one, which shares frames with them."""
+        clips = range(max(self.finished - OVERLAP, 0), self.finished)
         return {clip: torch.from_numpy(np.load(self._tail(clip))) for clip in clips}
 
     def motion(self) -> list[float]:

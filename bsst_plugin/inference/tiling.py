@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from mmengine.logging import print_log
@@ -58,7 +58,8 @@ class Tiling:
         half = min(self.tile, max(h, w)) // 8 * 4
         if half < SMALLEST_TILE:
             raise UserError(
-                f'out of GPU memory even with tiles of {self.tile}: give fewer frames at a time'
+                f'out of GPU memory even with tiles of {self.tile}: give fewer frames at a time '
+                f'(--max-memory of bsst-deblur, num_frames of test_cfg)'
             )
         self.tile, self.overlap = half, min(self.overlap, half // 8 * 4)
 
@@ -100,11 +101,11 @@ def deblur_clip(
             tiling.halve(*lqs.shape[-2:])
         # Out here nothing refers to the failed tile any more, so its memory can be freed.
         torch.cuda.empty_cache()
-        print_log(
-            f'Out of GPU memory: going on with tiles of {tiling.tile}, overlap {tiling.overlap}',
-            logger='current',
-            level=logging.WARNING,
-        )
+        _warn(f'going on with tiles of {tiling.tile}, overlap {tiling.overlap}')
+
+
+def _warn(way_out: str) -> None:
+    print_log(f'Out of GPU memory: {way_out}', logger='current', level=logging.WARNING)
 
 
 @torch.no_grad()
@@ -118,11 +119,25 @@ def estimate_flows(network: nn.Module, lqs: Tensor) -> Flows:
     Returns:
         ``flows_forward`` and ``flows_backward``, each ``(n, t-1, 2, ceil(h/4), ceil(w/4))``
         float32 on the device of ``lqs``.
+
+    Raises:
+        UserError: Out of memory even where the flow is that of small frames.
     """
-    estimator = network.get_submodule('flow_estimator')
+    estimator: Any = network.get_submodule('flow_estimator')
     device = next(network.parameters(), lqs).device
     starts = range(0, max(lqs.shape[1] - 1, 1), FLOW_FRAMES - 1)
-    parts = [estimator(lqs[:, start : start + FLOW_FRAMES].to(device)) for start in starts]
+    while True:
+        try:
+            parts = [estimator(lqs[:, start : start + FLOW_FRAMES].to(device)) for start in starts]
+            break
+        except torch.cuda.OutOfMemoryError:
+            halved = lqs.shape[-2] * lqs.shape[-1] // 4  # the estimator's frames
+            pixels = min(estimator.max_pixels, halved) // 4
+        if pixels < SMALLEST_TILE**2:
+            raise UserError('out of GPU memory: give smaller frames, or another device')
+        estimator.max_pixels = pixels
+        torch.cuda.empty_cache()
+        _warn(f'flow is estimated on frames of {pixels} pixels')
     flows_forward, flows_backward = (
         torch.cat(flows, dim=1).to(lqs.device) for flows in zip(*parts, strict=True)
     )

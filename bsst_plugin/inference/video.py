@@ -105,7 +105,7 @@ class VideoDeblurring:
 
         Args:
             first: Number of the clip to begin with.
-            tails: :attr:`FinishedClip.tail` of the two clips before it.
+            tails: :attr:`FinishedClip.tail` of the ``OVERLAP`` clips before it.
 
         Yields:
             The clips as they are finished.
@@ -115,7 +115,8 @@ class VideoDeblurring:
         """
         if first == len(self.clips):
             return
-        before = max(first - 2, 0)  # of the clips so far, the next one overlaps these at most
+        # The next clip shares at most so many frames, the least with each of so many clips.
+        before = max(first - OVERLAP, 0)
         finished: deque[FinishedClip] = deque()
         outputs = chain(
             (self._padded_tail(clip, (tails or {})[clip]) for clip in range(before, first)),

@@ -72,13 +72,16 @@ class VideoDeblurrer(BaseEditModel):
         """Output of the generator; outside of training in tiles and clips, see ``test_cfg``.
 
         Args:
-            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1], or ``(n, 3, h, w)``, which is how
+                MMagic packs clips of one frame.
             data_samples: Not used.
             **kwargs: ``flows``, if the generator takes them and they are at hand.
 
         Returns:
-            ``(n, t, 3, h, w)``.
+            Same shape.
         """
+        if inputs.dim() == 4:
+            return self.forward_tensor(inputs[:, None], data_samples, **kwargs)[:, 0]
         if self.tiling is None or self.training:
             return self.generator(inputs, **kwargs)
         return deblur_clips(
@@ -91,19 +94,21 @@ class VideoDeblurrer(BaseEditModel):
         """Losses of a batch.
 
         Args:
-            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            inputs: As for :meth:`forward_tensor`.
             data_samples: Stacked samples with the sharp frames ``gt_img``.
             **kwargs: Passed to the generator.
 
         Returns:
             The losses by name; MMEngine sums those whose name holds ``loss``.
         """
+        target = data_samples.gt_img
+        if inputs.dim() == 4:
+            inputs, target = inputs[:, None], target[:, None]
         losses = {'loss': self.pixel_loss, **self.extra_losses}
         if any(getattr(loss, 'uses_blur_map', False) for loss in losses.values()):
             kwargs['flows'] = self.generator.flow_estimator(inputs)
             blur_map = self.generator.blur_map(*kwargs['flows'])
         pred = self.generator(inputs, **kwargs)
-        target = data_samples.gt_img
         out = {}
         for name, loss in losses.items():
             extra = (blur_map,) if getattr(loss, 'uses_blur_map', False) else ()
@@ -116,12 +121,12 @@ class VideoDeblurrer(BaseEditModel):
         """Predictions of a batch.
 
         Args:
-            inputs: ``(n, t, 3, h, w)``, blurry frames in [0, 1].
+            inputs: As for :meth:`forward_tensor`.
             data_samples: Stacked samples.
             **kwargs: Passed to the generator.
 
         Returns:
-            Stacked predictions ``pred_img`` and ``input``, ``(n, t, 3, h, w)`` in [0, 255].
+            Stacked predictions ``pred_img`` and ``input``, of the shape of ``inputs``, in [0, 255].
         """
         pred = self.forward_tensor(inputs, data_samples, **kwargs)
         destruct = self.data_preprocessor.destruct

@@ -101,6 +101,19 @@ def test_frames_that_are_not_scored_do_not_count():
     assert build(samples).evaluate() == expected
 
 
+def test_one_frame_is_a_window():
+    """MMagic packs it as an image."""
+    scores = []
+    for place in (slice(0, 1), 0):
+        window = dict(make_samples()[0], window=0, first_frame=0, scored_frames=[0])
+        window['gt_img'] = window['gt_img'][place]
+        window['output'] = {name: clip[place] for name, clip in window['output'].items()}
+        metric = METRICS.build(dict(type='DeblurringMetrics'))
+        metric.process(None, [window])
+        scores.append(metric.results[0]['scores'])
+    assert scores[0] == scores[1] and len(scores[0]['PSNR']) == 1
+
+
 def test_windows_given_twice_count_once():
     samples = make_samples()
     expected = build(samples).evaluate()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsst_plugin.errors import UserError
+from bsst_plugin.inference import memory
 from bsst_plugin.inference.clip_plan import CLIP_LENGTHS, choose_plan, plan_clips
 from bsst_plugin.inference.memory import (
     MemoryModel,
@@ -52,6 +53,26 @@ def test_peak_is_what_was_allocated():
 
 def test_available_memory_is_at_least_what_is_held():
     assert available_memory(CPU) > resident_memory() > 50e6
+
+
+@pytest.mark.parametrize(
+    'prefix, limit, used, cached',
+    [
+        ('', 'memory.max', 'memory.current', 'inactive_file'),
+        ('memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
+    ],
+)
+def test_what_a_container_may_take(tmp_path, monkeypatch, prefix, limit, used, cached):
+    folder = tmp_path / prefix
+    folder.mkdir(exist_ok=True)
+    (folder / limit).write_text('500000000\n')
+    (folder / used).write_text('490000000\n')
+    (folder / 'memory.stat').write_text(f'anon 200000000\n{cached} 290000000\n')
+    monkeypatch.setattr(memory, 'CGROUP', tmp_path)
+    # Files that were read do not count, the system drops them.
+    assert available_memory(CPU) - resident_memory() == pytest.approx(300e6, abs=1e6)
+    (folder / limit).write_text('max\n')
+    assert available_memory(CPU) - resident_memory() > 500e6
 
 
 MEASURE = """

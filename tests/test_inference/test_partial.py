@@ -17,15 +17,15 @@ def job(tmp_path):
 
 def test_clips_are_finished_one_after_the_other(job):
     assert job.folder.name == '.out.mp4.partial' and job.finished == 0 and job.tails() == {}
-    for clip in range(4):
+    for clip in range(6):
         job.commit(clip, [float(clip)] * 2, torch.full((1, 2, 3, 4, 5), float(clip)))
         again = PartialRun(job.target)
         assert again.finished == clip + 1
         tails = again.tails()
-        assert sorted(tails) == list(range(max(clip - 1, 0), clip + 1))
+        assert sorted(tails) == list(range(max(clip - 3, 0), clip + 1))
         assert all((tail == index).all() for index, tail in tails.items())
-    assert job.motion() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert len(list(job.folder.glob('*.npy'))) == 2
+    assert job.motion() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert len(list(job.folder.glob('*.npy'))) == 4
 
 
 def test_what_a_killed_run_leaves_does_not_count(job):

@@ -10,6 +10,7 @@ from torch import nn
 
 from bsst_plugin.errors import UserError
 from bsst_plugin.inference import Tiling, deblur_clip, estimate_flows, tiling
+from bsst_plugin.models import DISFlow
 
 MERGES = pytest.mark.parametrize('merge', ['cut', 'smooth'])
 SIZES = st.tuples(st.integers(1, 150), st.integers(1, 150))
@@ -225,6 +226,35 @@ def test_tile_is_halved_when_memory_runs_out(monkeypatch):
     network.shapes.clear()
     deblur_clip(network, lqs, tiling=cut)
     assert {shape[-1] for shape in network.shapes} == {64}
+
+
+class LargeFlow(nn.Module):
+    """A network whose estimator has memory for frames of some size."""
+
+    def __init__(self, largest):
+        super().__init__()
+        self.flow_estimator = DISFlow()
+        self.flow_estimator.estimate = self.estimate
+        self.largest = largest
+
+    def estimate(self, first, second):
+        if first.shape[-1] * first.shape[-2] > self.largest:
+            raise torch.cuda.OutOfMemoryError('too large')
+        return first[:, :2] + 1
+
+
+def test_flow_is_that_of_smaller_frames_when_memory_runs_out(monkeypatch):
+    said = []
+    monkeypatch.setattr(tiling, 'print_log', lambda line, **_: said.append(line))
+    network = LargeFlow(4000)
+    lqs = torch.rand(1, 3, 3, 512, 384)
+    forward, backward = estimate_flows(network, lqs)
+    assert forward.shape == backward.shape == (1, 2, 2, 128, 96)
+    # Flow is that of frames half as large; twice they are halved again.
+    assert network.flow_estimator.max_pixels == 512 * 384 // 8**2
+    assert len(said) == 2 and 'flow is estimated on frames of' in said[0]
+    with pytest.raises(UserError, match='out of GPU memory'):
+        estimate_flows(LargeFlow(10), lqs)
 
 
 def test_small_frames_are_halved_too():

@@ -108,6 +108,25 @@ def test_predictions_carry_output_and_input(build, batch):
         assert sample.input.shape == (3, 3, 32, 40)
 
 
+@pytest.mark.parametrize('test_cfg', [None, dict(tile=32, overlap=8)])
+def test_one_frame_is_a_clip_of_one(build, test_cfg):
+    """MMagic packs it as an image."""
+    model = build(test_cfg=test_cfg).eval()
+    blurry, sharp = torch.randint(0, 256, (2, 2, 1, 3, 32, 40)).float()
+
+    def batch(*clips):
+        inputs, targets = clips
+        return dict(inputs=list(inputs), data_samples=[DataSample(gt_img=x) for x in targets])
+
+    images, clips = batch(blurry[:, 0], sharp[:, 0]), batch(blurry, sharp)
+    one, same = (model.test_step(each) for each in (images, clips))
+    for a, b in zip(one, same, strict=True):
+        assert a.output.pred_img.shape == (3, 32, 40)
+        assert torch.equal(a.output.pred_img, b.output.pred_img[0])
+    found, expected = losses(model.train(), images), losses(model, clips)
+    assert found['loss'] == expected['loss']
+
+
 def test_tensor_mode_is_the_generator(build):
     model = build().eval()
     clip = torch.rand(1, 2, 3, 32, 32)
