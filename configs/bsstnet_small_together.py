@@ -5,8 +5,8 @@
 #         --launcher pytorch --cfg-options load_from=work_dirs/small.pth
 _base_ = 'bsstnet_small_scales.py'
 
-max_iters = 400
-train_cfg = dict(max_iters=max_iters, val_interval=100)
+max_iters = 150
+train_cfg = dict(max_iters=max_iters, val_interval=75)
 train_dataloader = dict(batch_size=1, dataset=dict(settings=dict(size=192)))
 # The first of those that are tested: one minute on two cores, each time.
 val_dataloader = dict(dataset=dict(length=24))
@@ -23,4 +23,4 @@ param_scheduler = [
     ),
 ]
 custom_hooks = [dict(type='EMAHook', momentum=0.02)]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=75))

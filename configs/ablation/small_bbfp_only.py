@@ -1,4 +1,4 @@
 # The small model without BSST.
-_base_ = '../bsstnet_small.py'
+_base_ = '../bsstnet_small_together.py'
 
 model = dict(generator=dict(neck=None))
