@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not isinstance(dataset, VideoWindows):
         raise UserError(f'{runs[0].config}: test_dataloader.dataset has to be VideoWindows')
     frames = _find_frames(dataset, args.frames)
-    fp16 = first.test_cfg.get('fp16', False)
+    fp16 = (first.get('test_cfg') or {}).get('fp16', False)
     results = []
     for each in runs:
         with console.status(f'{each.name}: {len(windows)} windows'):

@@ -115,7 +115,7 @@ class VideoDeblurring:
         """
         if first == len(self.clips):
             return
-        # The next clip shares at most so many frames, the least with each of so many clips.
+        # So many share frames with the next one at most: clips of 5 frames are one frame apart.
         before = max(first - OVERLAP, 0)
         finished: deque[FinishedClip] = deque()
         outputs = chain(

@@ -13,6 +13,8 @@ from bsst_plugin.errors import UserError
 from bsst_plugin.video.frames import Frame, FrameSource, FrameWriter, Look, stamp, upright
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+# Pictures of cameras say how to turn them, which OpenCV ignores if it keeps transparency.
+CAMERA = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 
 
 class FrameFolder(FrameSource):
@@ -106,11 +108,11 @@ def _read_image(path: Path) -> Frame:
     try:
         # OpenCV itself opens no path with other than ASCII letters on some systems.
         data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-        # Pictures of cameras say how to turn them, and have no transparency.
-        of_camera = path.suffix.lower() in ('.jpg', '.jpeg', '.webp')
-        if of_camera and image is not None and not _is_transparent(image):
-            image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        kind = path.suffix.lower()
+        flags = CAMERA if kind in ('.jpg', '.jpeg') else cv2.IMREAD_UNCHANGED
+        image = cv2.imdecode(data, flags) if data.size else None
+        if kind == '.webp' and image is not None and not _is_transparent(image):
+            image = cv2.imdecode(data, CAMERA)
     except (OSError, cv2.error):
         image = None
     if image is None:
